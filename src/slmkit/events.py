@@ -1,0 +1,93 @@
+"""What a backend yields while it answers: Started, then Chunks, then one Finished for each choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Logprob:
+    """One token with its natural-log probability under the model, before any sampling filter."""
+
+    id: int
+    text: str
+    logprob: float
+
+
+@dataclass(frozen=True)
+class TokenInfo:
+    """One generated token: its id, its log probability and, if asked for, the likeliest alternatives."""
+
+    id: int
+    text: str
+    logprob: float | None = None
+    top: tuple[Logprob, ...] = ()
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens read and written for one choice; cached_tokens of the prompt were not computed again."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds spent, from the moment the engine took the request."""
+
+    first_token_s: float
+    total_s: float
+
+
+@dataclass(frozen=True)
+class Started:
+    """The request was accepted; the prompt has this many tokens."""
+
+    prompt_tokens: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """New text of choice `index`. Text holds whole characters only and may be empty while tokens are held back."""
+
+    text: str
+    index: int = 0
+    tokens: tuple[TokenInfo, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Choice `index` is complete.
+
+    reason: "stop" (a stop id or stop string), "length" (max_tokens) or "cancelled".
+    stop: the stop string or the text of the stop token that ended it, if any.
+    score: for beams and scorers, the value the choices are ranked by.
+    """
+
+    index: int
+    reason: str
+    usage: Usage
+    timing: Timing
+    stop: str | None = None
+    score: float | None = None
+
+
+Event = Started | Chunk | Finished
+
+
+@dataclass
+class Choice:
+    """One complete answer."""
+
+    text: str = ""
+    reason: str = ""
+    tokens: list[TokenInfo] = field(default_factory=list)
+    stop: str | None = None
+    score: float | None = None
+    usage: Usage = Usage(0, 0)
+    timing: Timing = Timing(0.0, 0.0)
+
+    def __str__(self) -> str:
+        return self.text

@@ -1,0 +1,90 @@
+"""Dense weights to the packed formats and back: the definition, in NumPy. `native` has the fast twin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slmkit.ops.matrix import GROUP, TILE, Matrix, tiles
+
+F32 = NDArray[np.float32]
+
+
+def as_f32(data: NDArray[Any]) -> F32:
+    """float32 from float32, float16, or bfloat16 bits held as uint16 (a bfloat16 is the upper half of a float32)."""
+    if data.dtype == np.uint16:
+        return (data.astype(np.uint32) << 16).view(np.float32)
+    return data.astype(np.float32, copy=False)
+
+
+def pack(data: NDArray[Any], format: str) -> Matrix:
+    """The [n, k] weights as a "q8" or "q4" Matrix.
+
+    q8 takes the scale max|w| / 127. q4 starts at the signed largest weight / -8, so that it is met exactly, and refits
+    the scale twice by least squares, sum(w q) / sum(q q), which lowers the squared error of random weights by 8 %.
+    """
+    n, k = data.shape
+    groups = _grouped(as_f32(data))
+    scale, q = _quantize_q8(groups) if format == "q8" else _quantize_q4(groups)
+    return Matrix(format, n, k, _interleave(q, format), np.ascontiguousarray(scale.transpose(0, 2, 1)))
+
+
+def unpack(matrix: Matrix) -> F32:
+    """The [n, k] float32 weights that a Matrix stands for."""
+    if matrix.scale is None:
+        return as_f32(matrix.data)
+    q = _deinterleave(matrix)
+    w = q.astype(np.float32) * matrix.scale.astype(np.float32).transpose(0, 2, 1)[..., None]
+    return np.ascontiguousarray(w.reshape(w.shape[0] * TILE, -1)[: matrix.n, : matrix.k])
+
+
+def _grouped(w: F32) -> F32:
+    """[n, k] -> [tiles, 16, groups, 32], padded with zeros."""
+    n, k = w.shape
+    t, g = tiles(n, k)
+    padded = np.zeros((t * TILE, g * GROUP), np.float32)
+    padded[:n, :k] = w
+    return padded.reshape(t, TILE, g, GROUP)
+
+
+def _quantize_q8(w: F32) -> tuple[NDArray[np.float16], NDArray[np.int8]]:
+    scale = (np.abs(w).max(-1) / np.float32(127)).astype(np.float16)
+    return scale, _round(w, scale, -127, 127)
+
+
+def _quantize_q4(w: F32) -> tuple[NDArray[np.float16], NDArray[np.int8]]:
+    largest = np.take_along_axis(w, np.abs(w).argmax(-1)[..., None], -1)[..., 0]
+    scale = (largest / np.float32(-8)).astype(np.float16)
+    for _ in range(2):
+        q = _round(w, scale, -8, 7).astype(np.float32)
+        squares = (q * q).sum(-1)
+        fitted = (w * q).sum(-1) / np.where(squares > 0, squares, 1)
+        scale = np.where(squares > 0, fitted, scale).astype(np.float16)
+    return scale, _round(w, scale, -8, 7)
+
+
+def _round(w: F32, scale: NDArray[np.float16], low: int, high: int) -> NDArray[np.int8]:
+    s = scale.astype(np.float32)[..., None]
+    inverse = np.divide(np.float32(1), s, out=np.zeros_like(s), where=s != 0)
+    return np.clip(np.rint(w * inverse), low, high).astype(np.int8)
+
+
+def _interleave(q: NDArray[np.int8], format: str) -> NDArray[Any]:
+    """[tiles, 16, groups, 32] integers -> the bytes described in matrix.py."""
+    t, _, g, _ = q.shape
+    if format == "q8":
+        return np.ascontiguousarray(q.reshape(t, TILE, g, 8, 4).transpose(0, 2, 3, 1, 4)).reshape(t, g, 512)
+    u = (q + 8).astype(np.uint8).reshape(t, TILE, g, 4, 2, 4)
+    both = u[..., 0, :] | (u[..., 1, :] << 4)  # [t, 16, g, 4, 4]
+    return np.ascontiguousarray(both.transpose(0, 2, 3, 1, 4)).reshape(t, g, 256)
+
+
+def _deinterleave(matrix: Matrix) -> NDArray[np.int8]:
+    t, g = tiles(matrix.n, matrix.k)
+    if matrix.format == "q8":
+        return matrix.data.reshape(t, g, 8, TILE, 4).transpose(0, 3, 1, 2, 4).reshape(t, TILE, g, GROUP)
+    both = matrix.data.reshape(t, g, 4, TILE, 4).transpose(0, 3, 1, 2, 4)
+    halves = np.stack((both & 15, both >> 4), axis=-2)  # [t, 16, g, 4, 2, 4]
+    return (halves.astype(np.int8) - 8).reshape(t, TILE, g, GROUP)

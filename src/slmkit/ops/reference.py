@@ -1,0 +1,153 @@
+"""Every op in plain NumPy: the definition that all kernels are tested against, and the engine where none was built.
+
+x is float32 everywhere; rows are tokens. Weight handles come from `prepare`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slmkit.errors import ShapeError
+from slmkit.ops.matrix import DENSE, GROUP, Matrix
+from slmkit.ops.pack import unpack
+from slmkit.ops.segments import BLOCK, Segments
+
+NAME = "reference"
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A Matrix made ready for this backend: unpacked to float32 once, so that NumPy's BLAS can run it."""
+
+    n: int
+    k: int
+    nbytes: int
+    values: F32
+    quantized: bool
+
+
+def prepare(matrix: Matrix) -> Weight:
+    """The handle that `matmul` and `embed` take."""
+    return Weight(matrix.n, matrix.k, matrix.nbytes, unpack(matrix), matrix.format not in DENSE)
+
+
+def embed(weight: Weight, ids: NDArray[np.int32]) -> F32:
+    """Rows of the table.   ids: (tokens,), each below weight.n.   Returns (tokens, k)."""
+    return weight.values[ids]
+
+
+def matmul(x: F32, weight: Weight) -> F32:
+    """x W^T.   x: (tokens, k).   Returns (tokens, n).
+
+    Packed weights multiply 8-bit inputs: each group of 32 inputs of a token is rounded to integers of
+    scale max|x| / 127 first, so the inner sum is exact in integers (see `quantize_rows`).
+    """
+    if x.shape[-1] != weight.k:
+        raise ShapeError(f"x has {x.shape[-1]} features, the matrix takes {weight.k}")
+    if weight.quantized:
+        q, scale = quantize_rows(x)
+        x = (q * scale[..., None]).reshape(len(x), -1)[:, : weight.k]
+    return x @ weight.values.T
+
+
+def quantize_rows(x: F32) -> tuple[F32, F32]:
+    """Inputs as integers and scales by groups of 32.   Returns q (tokens, groups, 32), scale (tokens, groups).
+
+    scale = max|x| / 127; q = x * (1 / scale) rounded to the nearest, ties to even; a zero group has scale 0.
+    """
+    tokens, k = x.shape
+    padded = np.zeros((tokens, -(-k // GROUP) * GROUP), np.float32)
+    padded[:, :k] = x
+    groups = padded.reshape(tokens, -1, GROUP)
+    scale = np.abs(groups).max(-1) / np.float32(127)
+    inverse = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale > 0)
+    return np.rint(groups * inverse[..., None]), scale
+
+
+def rms_norm(x: F32, weight: F32, eps: float) -> F32:
+    """x * weight / sqrt(mean(x^2) + eps), over the last axis.   x: (tokens, dim).   weight: (dim,).
+
+    Source: arXiv 1910.07467; eps inside the root, as in the checkpoint's own code.
+    """
+    mean = np.mean(x * x, axis=-1, keepdims=True)
+    return x * (1 / np.sqrt(mean + np.float32(eps))) * weight
+
+
+def rotate(x: F32, cos: F32, sin: F32) -> F32:
+    """Turn each pair of features by its position's angle (RoPE).
+
+    x: (tokens, heads, head_dim), may be a view of a wider row.   cos, sin: (tokens, pairs), pairs <= head_dim / 2.
+    Features i and i + pairs form a pair; features from 2 * pairs on pass unchanged (partial rotary).
+    Source: RoFormer, arXiv 2104.09864, section 3.4.2; pairs are split in halves, as in the checkpoint.
+    """
+    pairs = cos.shape[1]
+    if 2 * pairs > x.shape[-1]:
+        raise ShapeError(f"{pairs} pairs of features do not fit a head of {x.shape[-1]}")
+    c, s = cos[:, None], sin[:, None]
+    a, b, rest = x[..., :pairs], x[..., pairs : 2 * pairs], x[..., 2 * pairs :]
+    return np.concatenate((a * c - b * s, b * c + a * s, rest), axis=-1)
+
+
+def silu_mul(gate_up: F32) -> F32:
+    """silu(gate) * up, silu(z) = z / (1 + exp(-z)).   gate_up: (tokens, 2 * dim), gate first.   Returns (tokens, dim)."""
+    gate, up = np.split(gate_up, 2, axis=-1)
+    with np.errstate(over="ignore"):  # exp(-z) = inf gives the right limit, 0
+        return gate / (1 + np.exp(-gate)) * up
+
+
+def write_cache(cache: NDArray[Any], layer: int, k: F32, v: F32, slots: NDArray[np.int64]) -> None:
+    """Put keys and values where `attention` finds them.
+
+    cache: (blocks, layers, 2, kv_heads, 32 * head_dim), float16 or float32; [.., 0, ..] holds keys as [head_dim][32]
+    (a token is a column, so that 32 scores are summed side by side), [.., 1, ..] values as [32][head_dim].
+    k, v: (tokens, kv_heads, head_dim).   slots: (tokens,) = block * 32 + offset.
+    """
+    keys, values = _views(cache, layer, k.shape[-1])
+    block, offset = slots // BLOCK, slots % BLOCK
+    keys[block, :, :, offset] = k
+    values[block, :, offset, :] = v
+
+
+def attention(q: F32, cache: NDArray[Any], layer: int, segments: Segments, scale: float, window: int = 0) -> F32:
+    """softmax(scale * q k^T) v over the cached tokens of each query's own sequence, causal.
+
+    q: (tokens, heads, head_dim).   cache: as in `write_cache`, the queries' own keys already in it.
+    Each of the kv_heads serves heads / kv_heads consecutive heads.
+    window: a query at i sees j <= i with i - j < window; 0 means all.
+    Returns (tokens, heads * head_dim).
+    """
+    tokens, heads, head_dim = q.shape
+    keys, values = _views(cache, layer, head_dim)
+    shared = heads // keys.shape[1]
+    out = np.empty_like(q)
+    for s in range(len(segments.positions)):
+        rows = slice(segments.starts[s], segments.starts[s + 1])
+        i = segments.positions[s] + np.arange(rows.stop - rows.start)
+        n_blocks = -(-(i[-1] + 1) // BLOCK) if len(i) else 0
+        table = segments.blocks[s, :n_blocks]
+        j = np.arange(n_blocks * BLOCK)
+        visible = j[None] <= i[:, None]
+        if window:
+            visible &= i[:, None] - j[None] < window
+        k = keys[table].astype(np.float32).transpose(1, 2, 0, 3).reshape(keys.shape[1], head_dim, -1)
+        v = values[table].astype(np.float32).transpose(1, 0, 2, 3).reshape(keys.shape[1], -1, head_dim)
+        k[:, :, j > i[-1]] = 0  # slots never written may hold anything, and 0 * nan is nan
+        v[:, j > i[-1]] = 0
+        for h in range(heads):
+            scores = np.where(visible, (q[rows, h] @ k[h // shared]) * np.float32(scale), -np.inf)
+            p = np.exp(scores - scores.max(-1, keepdims=True))
+            out[rows, h] = (p @ v[h // shared]) / p.sum(-1, keepdims=True)
+    return out.reshape(tokens, heads * head_dim)
+
+
+def _views(cache: NDArray[Any], layer: int, head_dim: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    blocks, _, _, kv_heads, _ = cache.shape
+    keys = cache[:, layer, 0].reshape(blocks, kv_heads, head_dim, BLOCK)
+    values = cache[:, layer, 1].reshape(blocks, kv_heads, BLOCK, head_dim)
+    return keys, values

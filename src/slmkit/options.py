@@ -1,0 +1,147 @@
+"""The options of a request and of loading a model: one list that feeds Python, command line and HTTP.
+
+None means "the checkpoint's own default" (its generation_config), and after that the value in `FALLBACKS`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import Field, asdict, dataclass, field, fields, replace
+from typing import Any
+
+from slmkit.errors import OptionError
+
+
+def option(
+    help: str,
+    kind: type,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    many: bool = False,
+    default: Any = None,
+) -> Any:
+    """A dataclass field that carries what every surface needs: a sentence, a type, bounds or choices."""
+    metadata = {"help": help, "kind": kind, "low": low, "high": high, "choices": choices, "many": many}
+    return field(default=default, metadata=metadata)
+
+
+class _Checked:
+    def __post_init__(self) -> None:
+        for f in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            if value is not None and f.metadata:
+                object.__setattr__(self, f.name, check(f, value))
+
+
+@dataclass(frozen=True)
+class Options(_Checked):
+    """How one request is answered."""
+
+    max_tokens: int | None = option("most tokens to generate", int, low=1)
+    temperature: float | None = option("randomness; 0 always takes the likeliest token", float, 0, 100)
+    top_k: int | None = option("sample among the k likeliest tokens; 0 is all of them", int, 0)
+    top_p: float | None = option("sample among the likeliest tokens that hold this much probability", float, 0, 1)
+    min_p: float | None = option("drop tokens less likely than this fraction of the likeliest", float, 0, 1)
+    repetition_penalty: float | None = option("divide the logits of tokens seen so far, prompt included", float, 0.01, 100)
+    presence_penalty: float | None = option("subtract from the logits of tokens generated so far", float, -100, 100)
+    frequency_penalty: float | None = option("subtract for each time a token was generated so far", float, -100, 100)
+    logit_bias: Mapping[int, float] | None = option("token id -> number added to its logit", dict)
+    seed: int | None = option("makes sampling repeatable", int, 0, 2**64 - 1)
+    stop: tuple[str, ...] | None = option("text that ends the answer; it is not part of it", str, many=True)
+    stop_ids: tuple[int, ...] | None = option("token ids that end the answer, besides the model's own", int, 0, many=True)
+    ignore_eos: bool | None = option("go on past the model's own stop tokens", bool)
+    n: int | None = option("number of answers", int, 1, 256)
+    beams: int | None = option("beam search with so many beams; 1 is off", int, 1, 64)
+    length_penalty: float | None = option("beam scores are divided by length to this power", float, -10, 10)
+    logprobs: int | None = option("report each token's log probability and this many alternatives", int, 0, 1000)
+
+    def over(self, defaults: Options) -> Options:
+        """These options where set, the defaults elsewhere."""
+        return replace(defaults, **{k: v for k, v in vars(self).items() if v is not None})
+
+    def set_values(self) -> dict[str, Any]:
+        """Only the options that were set."""
+        return {k: v for k, v in asdict(self).items() if v is not None}
+
+
+FALLBACKS = Options(
+    temperature=0.0,
+    top_k=0,
+    top_p=1.0,
+    min_p=0.0,
+    repetition_penalty=1.0,
+    presence_penalty=0.0,
+    frequency_penalty=0.0,
+    stop=(),
+    stop_ids=(),
+    ignore_eos=False,
+    n=1,
+    beams=1,
+    length_penalty=1.0,
+)
+
+QUANTIZATIONS = ("q4", "q8", "none")
+CACHE_TYPES = ("auto", "f16", "f32")
+KERNELS = ("auto", "avx512", "avx2", "neon", "scalar", "reference")
+
+
+@dataclass(frozen=True)
+class LoadOptions(_Checked):
+    """How a model is loaded."""
+
+    threads: int | None = option("processor threads; default is one for each core", int, 1, 1024)
+    ctx: int | None = option("context in tokens; default is the smaller of the model's and what fits in memory", int, 1)
+    quantize: str | None = option("weights of a folder loaded directly; default q4", str, choices=QUANTIZATIONS)
+    cache: str | None = option("numbers of the key-value cache; auto is f32 with f32 weights, else f16", str, choices=CACHE_TYPES)
+    kernels: str | None = option("kernel set; default is the best this processor has", str, choices=KERNELS)
+
+
+def check(f: Field[Any], value: Any) -> Any:
+    """The value in the field's own type, or OptionError in one sentence."""
+    meta = f.metadata
+    if meta["many"]:
+        items = (value,) if isinstance(value, (str, int)) else tuple(value)
+        return tuple(_check_one(f.name, meta, item) for item in items)
+    return _check_one(f.name, meta, value)
+
+
+def _check_one(name: str, meta: Mapping[str, Any], value: Any) -> Any:
+    kind, low, high = meta["kind"], meta["low"], meta["high"]
+    if kind is dict:
+        return _check_bias(name, value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise OptionError(f"{name} is {value!r}; it takes {_a(kind)}")
+    if kind is float and not math.isfinite(value):
+        raise OptionError(f"{name} is {value}; it takes a finite number{_bounds(low, high)}")
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise OptionError(f"{name} is {value}; it takes {_a(kind)}{_bounds(low, high)}")
+    if meta["choices"] and value not in meta["choices"]:
+        raise OptionError(f"{name} is {value!r}; it takes one of {', '.join(meta['choices'])}")
+    if kind is str and meta["many"] and not value:
+        raise OptionError(f"{name} holds an empty text, which would end every answer at once; leave it out")
+    return value
+
+
+def _check_bias(name: str, value: Any) -> dict[int, float]:
+    try:
+        bias = {int(k): float(v) for k, v in dict(value).items()}
+    except (TypeError, ValueError):
+        raise OptionError(f"{name} is {value!r}; it takes pairs of a token id and a number") from None
+    bad = [k for k, v in bias.items() if k < 0 or math.isnan(v)]
+    if bad:
+        raise OptionError(f"{name} has a bad entry for token {bad[0]}; ids are 0 or more and values are numbers")
+    return bias
+
+
+def _a(kind: type) -> str:
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(kind, kind.__name__)
+
+
+def _bounds(low: float | None, high: float | None) -> str:
+    if low is not None and high is not None:
+        return f" from {low:g} to {high:g}"
+    return f" of {low:g} or more" if low is not None else ""
