@@ -1,0 +1,69 @@
+"""The seam: what every runtime and cloud looks like from above."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+from slmkit.errors import UnsupportedFeature
+from slmkit.events import Event
+from slmkit.request import Request
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can do; the rest is refused by name."""
+
+    chat: bool = True
+    completion: bool = True
+    token_ids: bool = False
+    logprobs: bool = False
+    beams: bool = False
+    logit_bias: bool = False
+    processors: bool = False
+    scorer: bool = False
+    top_k: bool = False
+    min_p: bool = False
+    repetition_penalty: bool = False
+    parse_special: bool = False
+    ignore_eos: bool = False
+    stop_ids: bool = False
+    many: bool = False  # n answers of one request
+
+    def check(self, request: Request, backend: str) -> None:
+        """Raise UnsupportedFeature naming the first thing asked for that this backend lacks."""
+        o = request.options
+        asked = {
+            "chat": request.messages is not None,
+            "completion": request.prompt is not None,
+            "token_ids": request.ids is not None,
+            "logprobs": o.logprobs is not None,
+            "beams": (o.beams or 1) > 1,
+            "logit_bias": bool(o.logit_bias),
+            "processors": bool(request.processors),
+            "scorer": request.scorer is not None,
+            "top_k": bool(o.top_k),
+            "min_p": bool(o.min_p),
+            "repetition_penalty": o.repetition_penalty not in (None, 1.0),
+            "parse_special": request.parse_special,
+            "ignore_eos": bool(o.ignore_eos),
+            "stop_ids": bool(o.stop_ids),
+            "many": (o.n or 1) > 1,
+        }
+        for f in fields(self):
+            if asked[f.name] and not getattr(self, f.name):
+                raise UnsupportedFeature(f"{backend} does not have {f.name}; leave it out or use another backend")
+
+
+class Backend(Protocol):
+    """One runtime with one model."""
+
+    name: str
+    capabilities: Capabilities
+
+    def generate(self, request: Request) -> Iterator[Event]:
+        """Started, then Chunks, then one Finished for each choice. Closing the iterator cancels the request."""
+
+    def close(self) -> None:
+        """Free the model; later requests are refused."""

@@ -1,0 +1,24 @@
+"""Linear: a checkpoint's [out, in] matrix applied to rows, without bias."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slmkit.ops.matrix import Matrix
+
+F32 = NDArray[np.float32]
+
+
+class Linear:
+    """x -> x W^T."""
+
+    def __init__(self, ops: Any, matrix: Matrix) -> None:
+        self.ops = ops
+        self.weight = ops.prepare(matrix)
+
+    def __call__(self, x: F32) -> F32:  # (tokens, in) -> (tokens, out)
+        out: F32 = self.ops.matmul(x, self.weight)
+        return out

@@ -1,0 +1,23 @@
+"""RMSNorm: rows scaled to a root mean square of 1, then by a learned weight for each feature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+
+
+class RMSNorm:
+    """x * weight / sqrt(mean(x^2) + eps).   Source: arXiv 1910.07467."""
+
+    def __init__(self, ops: Any, weight: F32, eps: float) -> None:
+        self.ops = ops
+        self.weight = weight
+        self.eps = eps
+
+    def __call__(self, x: F32) -> F32:  # (tokens, dim)
+        out: F32 = self.ops.rms_norm(x, self.weight, self.eps)
+        return out

@@ -1,0 +1,54 @@
+"""Rotary positions: plain RoPE, and LongRoPE with its two tables of factors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LongRope:
+    """The two factor tables of LongRoPE (arXiv 2402.13753), as a Phi-3 checkpoint states them.
+
+    short, long: one divisor of the frequency for each pair of features.
+    original_context: sequences up to this many tokens use the short table, longer ones the long table.
+    attention_factor: multiplies cos and sin at every length.
+    """
+
+    short: tuple[float, ...]
+    long: tuple[float, ...]
+    original_context: int
+    attention_factor: float
+
+
+class Rope:
+    """Angles for positions.
+
+    inv_freq_i = 1 / (factor_i * theta^(2 i / rotary_dim)), radians per position, float32 as in the reference: at
+    position 4,096 the last bit of a frequency is 2e-4 radians, so the same rounding steps matter.
+    Source: RoFormer, arXiv 2104.09864; factors: LongRoPE, arXiv 2402.13753.
+    """
+
+    def __init__(self, rotary_dim: int, theta: float, scaling: LongRope | None = None) -> None:
+        exponents = np.arange(0, rotary_dim, 2, dtype=np.float32) / np.float32(rotary_dim)
+        base = np.power(np.float32(theta), exponents, dtype=np.float32)
+        tables = [np.asarray(t, np.float32) for t in (scaling.short, scaling.long)] if scaling else [np.float32(1)]
+        self.inv_freq = np.stack([np.float32(1) / (t * base) for t in tables])  # (tables, pairs)
+        self.scaling = scaling
+
+    def table(self, length: int) -> int:
+        """Which table a sequence of so many tokens uses. A cache built with one is wrong under the other."""
+        return int(self.scaling is not None and length > self.scaling.original_context)
+
+    def __call__(self, positions: NDArray[np.int32], lengths: NDArray[np.int32]) -> tuple[F32, F32]:
+        """cos and sin, each (tokens, pairs); `lengths` as in Step."""
+        inv_freq, factor = self.inv_freq[:1], np.float32(1)
+        if self.scaling is not None:
+            inv_freq = self.inv_freq[(lengths > self.scaling.original_context).astype(np.intp)]
+            factor = np.float32(self.scaling.attention_factor)
+        angles = positions[:, None].astype(np.float32) * inv_freq
+        return np.cos(angles) * factor, np.sin(angles) * factor

@@ -1,0 +1,30 @@
+"""What one forward pass is told about its tokens, beside their ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slmkit.ops.segments import Segments
+
+
+@dataclass(frozen=True)
+class Step:
+    """Positions and cache of the tokens of one step; sequences lie one after the other.
+
+    positions: (tokens,) int32, absolute, from 0.
+    lengths: (tokens,) int32, the true length of the sequence that each token belongs to. It exceeds position + 1
+        while a prompt is read in pieces, and it is what LongRoPE chooses its table by.
+    slots: (tokens,) int64, where each token's key and value go: block * 32 + offset.
+    segments: which rows are whose, and the cache blocks of each sequence.
+    cache: (blocks, layers, 2, kv_heads, 32 * head_dim), see ops/reference.py.
+    """
+
+    positions: NDArray[np.int32]
+    lengths: NDArray[np.int32]
+    slots: NDArray[np.int64]
+    segments: Segments
+    cache: NDArray[Any]

@@ -1,0 +1,105 @@
+"""Reading a checkpoint's config.json: every value checked, nothing that changes the numbers passed over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from slmkit.errors import CheckpointError, UnsupportedModel
+
+# Keys that configurations carry and that do not change what the model computes.
+NEUTRAL = frozenset(
+    """
+    architectures model_type auto_map torch_dtype dtype transformers_version use_cache initializer_range
+    attention_dropout embd_pdrop resid_pdrop hidden_dropout bos_token_id eos_token_id pad_token_id sep_token_id
+    decoder_start_token_id return_dict output_hidden_states output_attentions is_encoder_decoder is_decoder
+    add_cross_attention cross_attention_hidden_size tie_encoder_decoder torchscript use_bfloat16 pruned_heads
+    chunk_size_feed_forward id2label label2id num_labels problem_type finetuning_task task_specific_params
+    tokenizer_class prefix gradient_checkpointing pretraining_tp
+    """.split()
+)
+
+
+class ConfigReader:
+    """Typed access to a config.json; remembers what was read, so that what was not can be refused."""
+
+    def __init__(self, raw: Mapping[str, Any], family: str) -> None:
+        self.raw, self.family = raw, family
+        self._seen = {"rope_scaling", "rope_parameters"}
+
+    def integer(self, key: str, default: int | None = None, within: Mapping[str, Any] | None = None) -> int:
+        """A whole number; at least 1 unless the default is lower."""
+        value = self._get(key, default, within)
+        low = 1 if default is None else min(1, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**31:
+            raise CheckpointError(f"config.json has {key} = {value!r}; a whole number of {low} or more is needed")
+        return value
+
+    def number(self, key: str, default: float | None = None, within: Mapping[str, Any] | None = None) -> float:
+        """A finite number above 0."""
+        value = self._get(key, default, within)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+            raise CheckpointError(f"config.json has {key} = {value!r}; a finite number above 0 is needed")
+        return float(value)
+
+    def boolean(self, key: str, default: bool) -> bool:
+        """true or false."""
+        value = self._get(key, default, None)
+        if not isinstance(value, bool):
+            raise CheckpointError(f"config.json has {key} = {value!r}; true or false is needed")
+        return value
+
+    def numbers(self, table: Mapping[str, Any], key: str, count: int) -> tuple[float, ...]:
+        """A list of exactly `count` finite numbers above 0."""
+        values = table.get(key)
+        ok = isinstance(values, list) and all(
+            isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v < math.inf for v in values
+        )
+        if not ok or len(values) != count:  # type: ignore[arg-type]
+            size = len(values) if isinstance(values, list) else "no"
+            raise CheckpointError(f"config.json has {size} usable values in {key}; {count} numbers above 0 are needed")
+        return tuple(float(v) for v in values)  # type: ignore[union-attr]
+
+    def must_be(self, key: str, accepted: Any, default: Any) -> None:
+        """Refuse any other value."""
+        value = self._get(key, default, None)
+        if value != accepted:
+            raise UnsupportedModel(f"config.json has {key} = {value!r}; {self.family} here has only {accepted!r}")
+
+    def require(self, condition: bool, problem: str) -> None:
+        """Refuse a combination that cannot be computed."""
+        if not condition:
+            raise UnsupportedModel(f"config.json cannot be used: {problem}")
+
+    def known(self, table: Mapping[str, Any], name: str, keys: Collection[str]) -> None:
+        """Refuse a table with keys outside `keys`."""
+        extra = sorted(set(table) - set(keys))
+        if extra:
+            raise UnsupportedModel(f"{name} in config.json has {extra[0]!r}, which {self.family} here does not know")
+
+    def rope_parameters(self) -> Mapping[str, Any]:
+        """The rotary settings, whether spelled `rope_scaling` or `rope_parameters`; empty for plain RoPE."""
+        table = self.raw.get("rope_parameters") or self.raw.get("rope_scaling") or {}
+        if not isinstance(table, Mapping):
+            raise CheckpointError(f"config.json has rope_scaling = {table!r}; an object or null is needed")
+        return table
+
+    def finish(self) -> None:
+        """Refuse a setting that nobody read, is switched on, and is not known to be neutral."""
+        for key, value in self.raw.items():
+            idle = value is None or value is False or value in (0, 1.0, [], {}, "")
+            if key not in self._seen and key not in NEUTRAL and not key.startswith("_") and not idle:
+                raise UnsupportedModel(
+                    f"config.json has {key} = {value!r}, which {self.family} here does not know; "
+                    "remove the key if it does not change what the model computes"
+                )
+
+    def _get(self, key: str, default: Any, within: Mapping[str, Any] | None) -> Any:
+        self._seen.add(key)
+        for table in (within or {}, self.raw):
+            if table.get(key) is not None:
+                return table[key]
+        if default is None:
+            raise CheckpointError(f"config.json lacks {key}, which a {self.family} model needs")
+        return default

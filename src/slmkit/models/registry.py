@@ -1,0 +1,20 @@
+"""Which file runs which `model_type`: an explicit table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from slmkit.errors import UnsupportedModel
+
+ARCHITECTURES = {"phi3": "slmkit.models.phi3"}
+
+
+def architecture(config: Mapping[str, Any]) -> Any:
+    """The module for a config.json: it has Config, Phi3-like model class under MODEL, and expected_tensors."""
+    kind = config.get("model_type")
+    if kind not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise UnsupportedModel(f"config.json has model_type {kind!r}; the architectures here are: {known}")
+    return import_module(ARCHITECTURES[kind])
