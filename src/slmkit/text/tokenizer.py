@@ -1,0 +1,236 @@
+"""Text to token ids and back, with each checkpoint's own flags."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slmkit.errors import RequestError, TokenizerError
+from slmkit.text.added import AddedToken, AddedTokens, Piece, Span
+from slmkit.text.decoding import Decoding
+from slmkit.text.files import read_bytes, read_json
+
+if TYPE_CHECKING:
+    import tokenizers
+
+
+class Tokenizer:
+    """A tokenizer in the format of `tokenizer.json`, with control tokens that only trusted text can write.
+
+    The `tokenizers` package runs the vocabulary alone, without its added tokens; added.py finds those. So the
+    same string can be a control token in a template and plain text in a message.
+
+    bos_id, eos_id: as tokenizer_config.json names them, or None.
+    add_bos: whether the checkpoint's post-processor puts tokens (bos_id, as a rule) before a text.
+    special_ids: hidden when decoding.   control_ids: every added token; no untrusted text gives one of these.
+    vocab_size: the highest id that has a text, plus one; embeddings are often padded beyond it.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> None:
+        """spec: the content of tokenizer.json.   config: of tokenizer_config.json, where there is one.
+
+        Raises TokenizerError where they are broken or ask for something that is not understood.
+        """
+        config = config or {}
+        with _read("tokenizer.json"):
+            self._added = AddedTokens(_added_tokens(spec, config))
+            self._decoding = Decoding(spec.get("decoder"))
+            if spec.get("normalizer") and any(token.normalized for token in self._added.by_id.values()):
+                raise TokenizerError("added tokens with normalized=true beside a normalizer are not supported; "
+                                     "set normalized to false in tokenizer.json")
+            self._at_start, self._later = _vocabulary_alone(spec)
+            vocab = spec["model"]["vocab"]
+            if not isinstance(vocab, dict):  # BPE has a mapping already, which saves asking for a copy
+                vocab = self._at_start.get_vocab()
+        self._id_of = {**vocab, **{token.content: token.id for token in self._added.by_id.values()}}
+        self._piece_of = {id_: piece for piece, id_ in vocab.items()}
+        self._piece_of.update((token.id, token.content) for token in self._added.by_id.values())
+        self._bytes: dict[int, bytes] = {}
+        self._prefix, self._suffix = _around(self._at_start)
+        self.add_bos = bool(self._prefix)
+        self.vocab_size = max(self._piece_of) + 1
+        self.special_ids = frozenset(id_ for id_, token in self._added.by_id.items() if token.special)
+        self.control_ids = frozenset(self._added.by_id)
+        self.bos_id = self._id_of.get(token_text(config.get("bos_token")))
+        self.eos_id = self._id_of.get(token_text(config.get("eos_token")))
+        # A vocabulary without byte fallback writes its unknown token for text it lacks; that is no forgery.
+        self._forbidden = self.control_ids - {self._id_of.get(spec["model"].get("unk_token") or "")}
+
+    @classmethod
+    def from_folder(cls, path: str | Path) -> Tokenizer:
+        """The tokenizer of a checkpoint: tokenizer.json, or tokenizer.model (SentencePiece) converted."""
+        folder = Path(path)
+        config = read_json(folder / "tokenizer_config.json")
+        if (folder / "tokenizer.json").exists():
+            return cls(read_json(folder / "tokenizer.json"), config)
+        if (folder / "tokenizer.model").exists():
+            from slmkit.text import sentencepiece
+
+            model = sentencepiece.parse(read_bytes(folder / "tokenizer.model"))
+            with _read("added_tokens.json or tokenizer_config.json"):
+                added = _added_of_sentencepiece(read_json(folder / "added_tokens.json"), config)
+            # LlamaTokenizer's own default is to write BOS.
+            return cls(sentencepiece.convert(model, added, add_bos=config.get("add_bos_token") is not False), config)
+        raise TokenizerError(f"{folder} has neither tokenizer.json nor tokenizer.model; copy one of them there from "
+                             f"the checkpoint the weights came from")
+
+    def encode(self, text: str, *, specials: bool = False) -> list[int]:
+        """Ids of a text, nothing added. With specials, strings like `<|end|>` in it become control tokens.
+
+        Raises RequestError for text that is not valid Unicode (a lone surrogate).
+        """
+        return self._encode([Piece(text, specials)])
+
+    def encode_prompt(self, pieces: Iterable[Piece | tuple[str, bool]]) -> list[int]:
+        """Ids of a prompt made of trusted and untrusted pieces, with what the checkpoint puts around a text.
+
+        Where no untrusted piece holds a control token's text, these are the ids that the reference gives for the
+        whole text. A prompt that already begins with BOS gets no second one.
+        """
+        ids = self._encode([Piece(*piece) for piece in pieces])
+        prefix = [] if ids[:len(self._prefix)] == self._prefix else self._prefix
+        return prefix + ids + self._suffix
+
+    def decode(self, ids: Sequence[int], *, show_special: bool = False, keep_first_space: bool = False) -> str:
+        """Text of ids; special tokens are left out unless asked for, ids without a text always.
+
+        keep_first_space: the ids continue a text, so a first space is one.
+        """
+        data = b"".join(self.bytes_of(id_, show_special=show_special) for id_ in ids)
+        text = data.decode("utf-8", self._decoding.errors)
+        return text[1:] if text[:1] == " " and self.strips_first_space and not keep_first_space else text
+
+    def bytes_of(self, token_id: int, *, show_special: bool = False) -> bytes:
+        """The bytes that one token adds to a text: b"" for an id without text and, unless shown, a special one."""
+        if token_id in self.special_ids and not show_special:
+            return b""
+        found = self._bytes.get(token_id)
+        if found is None:
+            piece = self._piece_of.get(token_id)
+            found = b"" if piece is None else self._decoding.bytes_of(piece)
+            self._bytes[token_id] = found
+        return found
+
+    @property
+    def strips_first_space(self) -> bool:
+        """Whether the first space of a decoded text only marks the beginning of a word."""
+        return self._decoding.strips_first_space
+
+    @property
+    def decode_errors(self) -> str:
+        """Name of the codec error handler for bytes that are no UTF-8 (decoding.py)."""
+        return self._decoding.errors
+
+    def id_to_piece(self, token_id: int) -> str | None:
+        """The vocabulary's own spelling of a token (`▁Hello`, `<0x0A>`, `<|end|>`), or None for an id without one."""
+        return self._piece_of.get(token_id)
+
+    def piece_to_id(self, piece: str) -> int | None:
+        """The id of a piece spelled as in the vocabulary, or None."""
+        return self._id_of.get(piece)
+
+    def controls_in(self, text: str) -> list[str]:
+        """The control tokens that a text would hold if it were trusted, in order."""
+        return self._added.written_in(text)
+
+    def require_fit(self, n_embeddings: int) -> None:
+        """Raise TokenizerError if some token would have no row in an embedding of n_embeddings rows."""
+        if self.vocab_size > n_embeddings:
+            raise TokenizerError(f"the tokenizer has ids up to {self.vocab_size - 1}, the model's embedding only "
+                                 f"{n_embeddings} rows; take both from the same checkpoint")
+
+    def _encode(self, pieces: list[Piece]) -> list[int]:
+        text, parts = self._added.split(pieces)
+        try:
+            text.encode()
+        except UnicodeEncodeError as reason:
+            raise RequestError(f"character {reason.start} of the text is half a surrogate pair (U+"
+                               f"{ord(text[reason.start]):04X}), which is not valid Unicode; remove it") from None
+        ids: list[int] = []
+        for part in parts:
+            ids += [part] if isinstance(part, int) else self._encode_span(text, part)
+        return ids
+
+    def _encode_span(self, text: str, span: Span) -> list[int]:
+        vocabulary = self._at_start if span.start == 0 else self._later
+        ids: list[int] = vocabulary.encode(text[span.start:span.end], add_special_tokens=False).ids
+        if not self._forbidden.isdisjoint(ids):
+            raise TokenizerError("this vocabulary writes control tokens from plain text, so messages could forge "
+                                 "them; the tokenizer.json needs them among added_tokens only")
+        return ids
+
+
+@contextmanager
+def _read(name: str) -> Iterator[None]:
+    """Turn what goes wrong when JSON has another shape than expected into one sentence."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as reason:
+        raise TokenizerError(f"{name} is damaged ({type(reason).__name__}: {reason}); download the checkpoint "
+                             f"again") from None
+
+
+def token_text(value: Any) -> str:
+    """The text of a token as tokenizer_config.json writes it: a string, an object with `content`, or nothing."""
+    text = value.get("content") if isinstance(value, Mapping) else value
+    return text if isinstance(text, str) else ""
+
+
+def _added_tokens(spec: Mapping[str, Any], config: Mapping[str, Any]) -> list[AddedToken]:
+    """tokenizer.json's added tokens, which decide, and those that only tokenizer_config.json has."""
+    tokens = [AddedToken.from_json(entry, entry.get("id")) for entry in spec.get("added_tokens") or []]
+    known = {token.content for token in tokens}
+    for key, entry in (config.get("added_tokens_decoder") or {}).items():
+        if entry.get("content") not in known:
+            tokens.append(AddedToken.from_json(entry, int(key)))
+    if len({token.id for token in tokens}) != len(tokens):
+        raise TokenizerError("two added tokens have the same id; download the checkpoint again")
+    return tokens
+
+
+def _added_of_sentencepiece(added: Mapping[str, Any], config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Added tokens with flags from tokenizer_config.json, or bare ones from added_tokens.json of older checkpoints."""
+    entries = [{**entry, "id": int(key)} for key, entry in (config.get("added_tokens_decoder") or {}).items()]
+    known = {entry.get("content") for entry in entries}
+    return entries + [{"content": text, "id": id_, "special": True} for text, id_ in added.items() if text not in known]
+
+
+def _vocabulary_alone(spec: Mapping[str, Any]) -> tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]:
+    """The tokenizer without added tokens: for the beginning of a text, and for what follows a control token.
+
+    They differ only where the word mark goes before the first word alone (Metaspace with prepend_scheme "first").
+    """
+    # Truncation and padding would change a prompt silently; dropout is for training.
+    alone = {**spec, "added_tokens": [], "truncation": None, "padding": None, "model": {**spec["model"], "dropout": None}}
+    first = _build(alone)
+    if '"first"' not in json.dumps(spec.get("pre_tokenizer")):
+        return first, first
+    later = copy.deepcopy(alone["pre_tokenizer"])
+    for step in later.get("pretokenizers", [later]):
+        if step.get("type") == "Metaspace":
+            step["prepend_scheme"] = "never"
+    return first, _build({**alone, "pre_tokenizer": later})
+
+
+def _build(spec: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    import tokenizers
+
+    try:
+        return tokenizers.Tokenizer.from_str(json.dumps(spec))
+    except Exception as reason:  # the package raises bare Exception
+        raise TokenizerError(f"the tokenizer cannot be used ({reason}); download the checkpoint again") from None
+
+
+def _around(vocabulary: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
+    """The ids that the post-processor puts before and after a text."""
+    probe = "a"
+    bare = vocabulary.encode(probe, add_special_tokens=False).ids
+    full = vocabulary.encode(probe).ids
+    for at in range(len(full) - len(bare) + 1):
+        if bare and full[at:at + len(bare)] == bare:
+            return full[:at], full[at + len(bare):]
+    raise TokenizerError("the tokenizer cannot encode the letter 'a'; download the checkpoint again")
