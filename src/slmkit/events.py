@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 
@@ -91,3 +92,37 @@ class Choice:
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass
+class Answer:
+    """What a request gave: one choice, or several, the best first where beams or a scorer rank them."""
+
+    choices: list[Choice]
+
+    @property
+    def text(self) -> str:
+        """The first choice's text."""
+        return self.choices[0].text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def collect(events: Iterator[Event]) -> Answer:
+    """Run a request to its end."""
+    choices: dict[int, Choice] = {}
+    for event in events:
+        if isinstance(event, Started):
+            continue
+        choice = choices.setdefault(event.index, Choice())
+        if isinstance(event, Chunk):
+            choice.text += event.text
+            choice.tokens += event.tokens
+        else:
+            choice.reason, choice.stop, choice.score = event.reason, event.stop, event.score
+            choice.usage, choice.timing = event.usage, event.timing
+    ranked = [choices[i] for i in sorted(choices)]
+    if any(c.score is not None for c in ranked):
+        ranked.sort(key=lambda c: -(c.score if c.score is not None else float("-inf")))
+    return Answer(ranked)

@@ -1,0 +1,203 @@
+"""The engine of this project as a backend: a checkpoint, its tokenizer, the kernels and the engine put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from slmkit.backends.base import Capabilities
+from slmkit.engine.cache import Cache
+from slmkit.engine.defaults import generation_defaults, stop_ids
+from slmkit.engine.job import Task
+from slmkit.engine.memory import CachePlan, plan_cache
+from slmkit.engine.step import Engine
+from slmkit.engine.worker import Worker
+from slmkit.errors import ContextExceeded, NotEnoughMemory, OptionError, RequestError
+from slmkit.events import Event
+from slmkit.models.registry import architecture
+from slmkit.ops.choose import choose
+from slmkit.ops.segments import BLOCK
+from slmkit.options import LoadOptions, Options
+from slmkit.request import Message, Request
+from slmkit.text.prompt import Prompt, chat_prompt, text_prompt
+from slmkit.text.template import ChatTemplate
+from slmkit.text.tokenizer import Tokenizer
+from slmkit.weights.checkpoint import Checkpoint
+from slmkit.weights.load import load_weights
+from slmkit.weights.locate import locate
+
+Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
+Notice = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to run. `forward` in engine/step.py and the tests use it without the worker."""
+
+    config: Any
+    model: Any
+    cache: Cache
+    plan: CachePlan
+    tokenizer: Tokenizer
+    template: ChatTemplate
+    defaults: Options
+    stop_ids: frozenset[int]
+    facts: dict[str, Any]
+
+
+class NativeBackend:
+    """One model on our own engine."""
+
+    capabilities = Capabilities(**dict.fromkeys(Capabilities.__dataclass_fields__, True))
+
+    def __init__(
+        self,
+        name: str,
+        options: LoadOptions | None = None,
+        progress: Progress | None = None,
+        notice: Notice | None = None,
+    ) -> None:
+        self.name = name
+        self.loaded = load(name, options or LoadOptions(), progress, notice)
+        self.context = self.loaded.plan.context
+        self._worker = Worker(Engine(self.loaded.model, self.loaded.cache))
+
+    def describe(self) -> dict[str, Any]:
+        """Facts about the loaded model, for people and programs."""
+        return dict(self.loaded.facts)
+
+    def generate(self, request: Request) -> Iterator[Event]:
+        """Events of one request, which starts now. Closing the iterator cancels it."""
+        return self._worker.submit(self.task(request))
+
+    def render(self, messages: Sequence[Message], parse_special: bool = False) -> Prompt:
+        """The exact prompt of a conversation: text and ids."""
+        return chat_prompt(self.loaded.tokenizer, self.loaded.template, messages, parse_special=parse_special)
+
+    def close(self) -> None:
+        """End what is running; later requests are refused."""
+        self._worker.close()
+
+    def task(self, request: Request) -> Task:
+        """The request after template, tokenizer and defaults.   Raises RequestError where it cannot be run."""
+        ids = self._ids(request)
+        options = self._options(request)
+        return Task(
+            ids=ids,
+            options=options,
+            limit=self._limit(len(ids), options),
+            stop_ids=self._stop_ids(options),
+            tokenizer=self.loaded.tokenizer,
+            continues=request.messages is None,
+            processors=request.processors,
+            scorer=request.scorer,
+        )
+
+    def _ids(self, request: Request) -> tuple[int, ...]:
+        if request.messages is not None:
+            ids = self.render(request.messages, request.parse_special).ids
+        elif request.prompt is not None:
+            ids = text_prompt(self.loaded.tokenizer, request.prompt, parse_special=request.parse_special).ids
+        else:
+            ids = list(request.ids or ())
+        if not ids:
+            raise RequestError("the prompt is empty; give at least one token to continue")
+        if min(ids) < 0 or max(ids) >= self.loaded.config.vocab_size:
+            raise RequestError(
+                f"token id {max(ids) if min(ids) >= 0 else min(ids)} is none of this model's: 0 to "
+                f"{self.loaded.config.vocab_size - 1}"
+            )
+        return tuple(ids)
+
+    def _options(self, request: Request) -> Options:
+        asked = request.options
+        options = asked.over(self.loaded.defaults)
+        if (options.beams or 1) > 1:
+            if asked.temperature:
+                raise OptionError(f"beams = {options.beams} takes the likeliest lines; leave temperature out or set it to 0")
+            if (options.n or 1) > (options.beams or 1):
+                raise OptionError(f"n is {options.n}, more than the {options.beams} beams; ask for at most {options.beams}")
+            options = replace(options, temperature=0.0)
+        out = [i for i in (options.logit_bias or {}) if i >= self.loaded.config.vocab_size]
+        if out:
+            raise OptionError(f"logit_bias names token {out[0]}; this model's ids end at {self.loaded.config.vocab_size - 1}")
+        return options
+
+    def _limit(self, n_prompt: int, options: Options) -> int:
+        """Most tokens to generate.   Raises ContextExceeded with both numbers."""
+        room = self.context - n_prompt
+        asked = options.max_tokens
+        if room < 1 or (asked or 1) > room:
+            answer = f" and max_tokens is {asked}" if asked else " and leaves no room for an answer"
+            raise ContextExceeded(
+                f"the prompt has {n_prompt} tokens{answer}, together over the context of {self.context}; "
+                "shorten the prompt or lower max_tokens" + self._larger_context()
+            )
+        limit = asked or room
+        blocks = -(-(n_prompt + limit) // BLOCK) * (options.beams or 1)
+        if (options.beams or 1) > 1 and blocks > self.loaded.cache.n_blocks:
+            raise NotEnoughMemory(
+                f"{options.beams} beams of {n_prompt + limit} tokens need {blocks * BLOCK} tokens of cache, and "
+                f"{self.loaded.cache.n_blocks * BLOCK} fit in memory; lower beams or max_tokens"
+            )
+        return limit
+
+    def _larger_context(self) -> str:
+        most = self.loaded.config.max_position_embeddings
+        return f", or load the model with a larger ctx (up to {most})" if self.context < most else ""
+
+    def _stop_ids(self, options: Options) -> frozenset[int]:
+        own = frozenset() if options.ignore_eos else self.loaded.stop_ids
+        return own | frozenset(options.stop_ids or ())
+
+
+def load(name: str, options: LoadOptions, progress: Progress | None = None, notice: Notice | None = None) -> Loaded:
+    """Find, check and open a model; every fault is found before any of its memory is taken."""
+    folder = locate(name)
+    checkpoint = Checkpoint.open(folder)
+    family = architecture(checkpoint.config)
+    config = family.Config.from_dict(checkpoint.config)
+    defaults = generation_defaults(checkpoint.generation_config)
+    tokenizer = Tokenizer.from_folder(folder)
+    tokenizer.require_fit(config.vocab_size)
+    ops = choose(options.kernels or "auto", options.threads)
+    weights = load_weights(checkpoint, family.expected_tensors(config), options.quantize, ops=ops, progress=progress)
+    dtype = {"f16": "float16", "f32": "float32"}[_cache_type(options, weights.quantization)]
+    shape = (config.num_hidden_layers, config.num_key_value_heads, config.head_dim)
+    plan = plan_cache(config.max_position_embeddings, options.ctx, shape, dtype, weights.nbytes)
+    facts = {
+        "name": name,
+        "folder": str(folder),
+        "architecture": checkpoint.config["model_type"],
+        "parameters": weights.parameters,
+        "quantization": weights.quantization,
+        "weight_bytes": weights.nbytes,
+        "kernels": ops.description,
+        "context": plan.context,
+        "model_context": config.max_position_embeddings,
+        "cache_bytes_per_token": plan.bytes_per_token,
+        "vocabulary": config.vocab_size,
+    }
+    for line in (plan.note if plan.context < config.max_position_embeddings else "", getattr(ops, "hint", "")):
+        if line and notice:
+            notice(line)
+    return Loaded(
+        config=config,
+        model=family.MODEL(config, weights, ops),
+        cache=Cache(plan.n_blocks, *shape, dtype),
+        plan=plan,
+        tokenizer=tokenizer,
+        template=ChatTemplate.from_folder(folder, checkpoint.config),
+        defaults=defaults,
+        stop_ids=stop_ids(checkpoint.generation_config, checkpoint.config, config.vocab_size),
+        facts=facts,
+    )
+
+
+def _cache_type(options: LoadOptions, quantization: str) -> str:
+    if options.cache in ("f16", "f32"):
+        return options.cache
+    return "f32" if quantization == "none" else "f16"
+
+

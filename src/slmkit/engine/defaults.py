@@ -1,0 +1,64 @@
+"""A checkpoint's own generation_config as Options, and the ids that end its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from slmkit.errors import CheckpointError, UnsupportedModel
+from slmkit.options import FALLBACKS, Options
+
+# generation_config key -> ours
+TRANSLATED = {
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repetition_penalty": "repetition_penalty",
+    "length_penalty": "length_penalty",
+    "max_new_tokens": "max_tokens",
+    "num_beams": "beams",
+}
+# Keys that change no answer here: bookkeeping, or limits that the context sets.
+NEUTRAL = frozenset(
+    """
+    _from_model_config transformers_version bos_token_id pad_token_id eos_token_id do_sample temperature use_cache
+    max_length cache_implementation output_scores output_logits output_attentions output_hidden_states
+    return_dict_in_generate early_stopping num_return_sequences decoder_start_token_id trust_remote_code
+    """.split()
+)
+FAMILY_STOPS = frozenset({32000, 32001, 32007})  # <|endoftext|>, <|assistant|>, <|end|> of every published phi3
+
+
+def generation_defaults(raw: Mapping[str, Any]) -> Options:
+    """Options that the checkpoint asks for; what it does not name is greedy and unfiltered.
+
+    Temperature and filters apply only where do_sample is true, as in transformers.
+    Raises UnsupportedModel for a setting that would change answers and is not implemented.
+    """
+    for key, value in raw.items():
+        idle = value is None or value is False or value in (0, 1.0, [], {}, "")
+        if key not in NEUTRAL and key not in TRANSLATED and not idle:
+            raise UnsupportedModel(
+                f"generation_config.json asks for {key} = {value!r}, which slmkit does not have; "
+                "remove the key to run without it"
+            )
+    values = {ours: raw[theirs] for theirs, ours in TRANSLATED.items() if raw.get(theirs) is not None}
+    if raw.get("do_sample"):
+        values["temperature"] = raw.get("temperature") or 1.0
+    else:
+        values = {k: v for k, v in values.items() if k not in ("top_k", "top_p", "min_p")}
+    return Options(**values).over(FALLBACKS)
+
+
+def stop_ids(generation: Mapping[str, Any], config: Mapping[str, Any], vocab_size: int) -> frozenset[int]:
+    """Every id that ends an answer: generation_config's, config's, and without the former the family's own."""
+    found: set[int] = set()
+    for raw in (generation, config):
+        value = raw.get("eos_token_id")
+        ids = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
+            raise CheckpointError(f"eos_token_id is {value!r}; a token id or a list of them is needed")
+        found.update(ids)
+    if generation.get("eos_token_id") is None:
+        found |= FAMILY_STOPS
+    return frozenset(i for i in found if i < vocab_size)

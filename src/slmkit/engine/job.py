@@ -1,0 +1,164 @@
+"""One request inside the engine: its sequences, and how each new row of logits moves them on."""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slmkit.engine.cache import Cache
+from slmkit.engine.sampling import choose, likeliest, log_softmax, shape_logits
+from slmkit.engine.sequence import Sequence
+from slmkit.events import Chunk, Event, Finished, Logprob, Started, Timing, TokenInfo, Usage
+from slmkit.options import Options
+from slmkit.request import LogitsProcessor, Scorer
+from slmkit.text.detokenize import Detokenizer
+from slmkit.text.stops import StopMatcher
+from slmkit.text.tokenizer import Tokenizer
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the engine is asked: a request after template, tokenizer and defaults.
+
+    limit: most tokens to generate, so that prompt and answer fit the context.   stop_ids: all that end an answer.
+    continues: the answer goes on from the prompt's text, so a first space belongs to it.
+    """
+
+    ids: tuple[int, ...]
+    options: Options
+    limit: int
+    stop_ids: frozenset[int]
+    tokenizer: Tokenizer
+    continues: bool = False
+    processors: tuple[LogitsProcessor, ...] = ()
+    scorer: Scorer | None = None
+
+
+@dataclass(eq=False)
+class Job:
+    """A task on its way. `events` receives what the caller sees, an exception if it fails, None at the end."""
+
+    task: Task
+    events: queue.SimpleQueue[Event | BaseException | None] = field(default_factory=queue.SimpleQueue)
+    live: list[Sequence] = field(default_factory=list)
+    cancelled: bool = False
+    started: float = field(default_factory=time.perf_counter)
+    first_token: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.seed = self.task.options.seed if self.task.options.seed is not None else secrets.randbits(64)
+        self.live = [self._sequence()]
+        self.events.put(Started(len(self.task.ids)))
+
+    def accept(self, sequence: Sequence, logits: F32, cache: Cache) -> None:
+        """Take the row of logits (vocab,) that follows the last id of a live sequence."""
+        raise NotImplementedError
+
+    def finish(self, sequence: Sequence, reason: str, cache: Cache) -> None:
+        """Tell the caller that a choice is complete, and free what it held."""
+        sequence.drop_cache(cache)
+        self.live.remove(sequence)
+        self.events.put(self.finished(sequence, reason))
+
+    def close(self, cache: Cache, error: BaseException | None = None) -> None:
+        """End the job: nothing more is delivered after this."""
+        for sequence in self.live:
+            sequence.drop_cache(cache)
+        self.live.clear()
+        self.events.put(error)
+
+    def info(self, id: int, row: F32 | None) -> TokenInfo:
+        """The token's text and, where a row of log probabilities is given, its own and its best rivals'."""
+        text = self.task.tokenizer.id_to_piece(id)
+        if row is None:
+            return TokenInfo(id, text)
+        best = likeliest(row, self.task.options.logprobs or 0) if self.task.options.logprobs else ()
+        top = tuple(Logprob(int(i), self.task.tokenizer.id_to_piece(int(i)), float(row[i])) for i in best)
+        return TokenInfo(id, text, float(row[id]), top)
+
+    def stamp(self) -> None:
+        """Note the time of the first token."""
+        self.first_token = self.first_token or time.perf_counter()
+
+    def rng(self, index: int) -> np.random.Generator:
+        """The random numbers of choice `index`: a function of the seed alone."""
+        return np.random.Generator(np.random.Philox(key=[self.seed, index]))
+
+    def _sequence(self) -> Sequence:
+        task = self.task
+        detokenizer = Detokenizer(task.tokenizer, continues=task.continues)
+        stops = StopMatcher(task.options.stop or ())
+        return Sequence(list(task.ids), len(task.ids), self.rng(0), detokenizer, stops)
+
+    def finished(self, sequence: Sequence, reason: str, score: float | None = None) -> Finished:
+        """The event that ends a choice; the caller's scorer, where there is one, decides its score."""
+        now = time.perf_counter()
+        if self.task.scorer is not None:
+            score = float(self.task.scorer(sequence.text, sequence.ids[sequence.n_prompt :], sequence.logprob))
+        return Finished(
+            index=sequence.index,
+            reason=reason,
+            usage=Usage(sequence.n_prompt, sequence.n_generated),
+            timing=Timing((self.first_token or now) - self.started, now - self.started),
+            stop=sequence.stop,
+            score=score,
+        )
+
+
+class SampleJob(Job):
+    """n independent answers; the prompt is read once and its cache shared."""
+
+    n_opened = 1
+
+    def accept(self, sequence: Sequence, logits: F32, cache: Cache) -> None:
+        """Sample the next token of the sequence; after the prompt, also open the other answers."""
+        others = self._open_others(sequence, cache) if self.n_opened < (self.task.options.n or 1) else []
+        for each in (sequence, *others):
+            self._advance(each, logits, cache)
+        self.stamp()
+
+    def _open_others(self, sequence: Sequence, cache: Cache) -> list[Sequence]:
+        twins = [sequence.fork(cache, i, self.rng(i)) for i in range(1, self.task.options.n or 1)]
+        self.live += twins
+        self.n_opened += len(twins)
+        return twins
+
+    def _advance(self, sequence: Sequence, logits: F32, cache: Cache) -> None:
+        task, options = self.task, self.task.options
+        shaped = shape_logits(logits, sequence.ids, sequence.n_prompt, options, task.processors)
+        id = choose(shaped, options, sequence.rng)
+        row = log_softmax(logits) if options.logprobs is not None or task.scorer else None
+        info = self.info(id, row)
+        sequence.logprob += info.logprob or 0.0
+        sequence.ids.append(id)
+        if id in task.stop_ids:
+            sequence.stop = info.text
+            self._emit(sequence, sequence.rest(), info)
+            return self.finish(sequence, "stop", cache)
+        last = sequence.n_generated == task.limit
+        text = sequence.stops.push(sequence.detokenizer.push(id))
+        self._emit(sequence, text + sequence.rest() if last else text, info)
+        if sequence.stops.matched is not None:
+            sequence.stop = sequence.stops.matched
+            return self.finish(sequence, "stop", cache)
+        return self.finish(sequence, "length", cache) if last else None
+
+    def _emit(self, sequence: Sequence, text: str, info: TokenInfo) -> None:
+        sequence.text += text
+        self.events.put(Chunk(text, sequence.index, (info,)))
+
+
+def new_job(task: Task) -> Job:
+    """The job for a task: beams if it asks for them, else samples."""
+    if (task.options.beams or 1) > 1:
+        from slmkit.engine.beam import BeamJob
+
+        return BeamJob(task)
+    return SampleJob(task)

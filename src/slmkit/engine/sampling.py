@@ -1,0 +1,128 @@
+"""From logits to one token: pure functions on a row of logits, applied in one order.
+
+    1. logit_bias            add
+    2. processors            the caller's own functions, in their order
+    3. repetition_penalty    over prompt and answer
+    4. presence_penalty, frequency_penalty    over the answer
+    5. temperature 0: the likeliest token, the lowest id among equals. Otherwise:
+    6. temperature           divide
+    7. top_k, top_p, min_p   each keeps a set of likeliest tokens; top_p and min_p read the probabilities left by those
+                             before them
+    8. draw
+
+Every row is (vocab,) float32. Reported log probabilities are the model's own, from before step 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slmkit.errors import RequestError
+from slmkit.options import Options
+from slmkit.request import LogitsProcessor
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+
+def shape_logits(
+    logits: F32, ids: Sequence[int], n_prompt: int, options: Options, processors: Sequence[LogitsProcessor] = ()
+) -> F32:
+    """Steps 1 to 4.   ids: prompt and answer so far.   Returns a new row unless nothing applies."""
+    if options.logit_bias:
+        logits = biased(logits, options.logit_bias)
+    for process in processors:
+        logits = processed(logits, ids, process)
+    if options.repetition_penalty not in (None, 1.0):
+        logits = repetition_penalized(logits, ids, options.repetition_penalty)  # type: ignore[arg-type]
+    if options.presence_penalty or options.frequency_penalty:
+        logits = count_penalized(
+            logits, ids[n_prompt:], options.presence_penalty or 0.0, options.frequency_penalty or 0.0
+        )
+    return logits
+
+
+def choose(logits: F32, options: Options, rng: np.random.Generator) -> int:
+    """Steps 5 to 8."""
+    if not options.temperature:
+        return int(logits.argmax())
+    kept, p = candidates(logits, options)
+    return int(kept[np.searchsorted(np.cumsum(p), rng.random() * p.sum(), side="right").clip(max=len(kept) - 1)])
+
+
+def candidates(logits: F32, options: Options) -> tuple[NDArray[np.intp], F64]:
+    """Steps 6 and 7: the ids that may be drawn, likeliest first, and their probabilities (they sum to 1)."""
+    order = likeliest(logits, options.top_k or len(logits))
+    p = softmax(logits[order].astype(np.float64) / (options.temperature or 1.0))
+    if options.top_p is not None and options.top_p < 1:
+        p = p[: 1 + int(np.searchsorted(np.cumsum(p), options.top_p))]  # the token that crosses top_p is kept
+    if options.min_p:
+        p = p[p / p[0] >= options.min_p]
+    return order[: len(p)], p / p.sum()
+
+
+def likeliest(logits: F32, k: int) -> NDArray[np.intp]:
+    """Ids of the k largest logits, largest first; the lower id among equals. -inf is never kept."""
+    if k < len(logits):
+        floor = np.partition(logits, len(logits) - k)[len(logits) - k]
+        among = np.flatnonzero(logits >= floor)
+    else:
+        among = np.arange(len(logits))
+    among = among[logits[among] > -np.inf]
+    return among[np.argsort(-logits[among], kind="stable")][:k]
+
+
+def softmax(x: F64) -> F64:
+    """exp(x) / sum(exp(x)), shifted by the largest so that nothing overflows."""
+    e = np.exp(x - x.max())
+    return e / e.sum()
+
+
+def log_softmax(logits: F32) -> F32:
+    """log(softmax(logits)) of one row."""
+    shifted = logits - logits.max()
+    return shifted - np.log(np.exp(shifted).sum(dtype=np.float64)).astype(np.float32)
+
+
+def biased(logits: F32, bias: Mapping[int, float]) -> F32:
+    """Add bias[id] to the logit of each id.   Raises RequestError for an id outside the vocabulary."""
+    ids = np.fromiter(bias, dtype=np.int64)
+    if len(ids) and ids.max() >= len(logits):
+        raise RequestError(f"logit_bias names token {ids.max()}; this model's ids end at {len(logits) - 1}")
+    out = logits.copy()
+    out[ids] += np.fromiter(bias.values(), dtype=np.float32)
+    return out
+
+
+def processed(logits: F32, ids: Sequence[int], process: LogitsProcessor) -> F32:
+    """The caller's function on a copy, its result checked."""
+    out = np.asarray(process(tuple(ids), logits.copy()), dtype=np.float32)
+    if out.shape != logits.shape or np.isnan(out).any() or not (out > -np.inf).any():
+        raise RequestError(
+            f"the logits processor {getattr(process, '__name__', process)!r} must return {logits.shape} numbers "
+            "with at least one above -inf and no NaN"
+        )
+    return out
+
+
+def repetition_penalized(logits: F32, ids: Sequence[int], penalty: float) -> F32:
+    """Logits of tokens seen so far move towards unlikely: positive ones / penalty, negative ones * penalty.
+
+    Source: CTRL, arXiv 1909.05858, section 4.1, with the usual treatment of negative logits.
+    """
+    out = logits.copy()
+    seen = np.unique(np.asarray(ids, dtype=np.int64))
+    seen = seen[seen < len(out)]
+    out[seen] = np.where(out[seen] > 0, out[seen] / np.float32(penalty), out[seen] * np.float32(penalty))
+    return out
+
+
+def count_penalized(logits: F32, answer: Sequence[int], presence: float, frequency: float) -> F32:
+    """Subtract presence once and frequency times its count from each token of the answer so far."""
+    out = logits.copy()
+    ids, counts = np.unique(np.asarray(answer, dtype=np.int64), return_counts=True)
+    out[ids] -= np.float32(presence) + counts.astype(np.float32) * np.float32(frequency)
+    return out

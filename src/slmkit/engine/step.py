@@ -1,0 +1,117 @@
+"""The engine's step: plan, forward, sample, deliver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slmkit.engine.cache import Cache
+from slmkit.engine.job import Job
+from slmkit.engine.scheduler import STEP_TOKENS, Work, schedule
+from slmkit.layers.step import Step
+from slmkit.ops.segments import BLOCK, Segments
+
+F32 = NDArray[np.float32]
+
+
+class Engine:
+    """A model, its cache and the jobs under way. One thread calls it; see worker.py."""
+
+    def __init__(self, model: Any, cache: Cache, step_tokens: int = STEP_TOKENS) -> None:
+        self.model, self.cache, self.step_tokens = model, cache, step_tokens
+        self.jobs: list[Job] = []
+
+    def add(self, job: Job) -> None:
+        """Take a job in; it advances with the next steps."""
+        self.jobs.append(job)
+
+    def step(self) -> None:
+        """Advance every job that the plan has room for."""
+        self._drop_cancelled()
+        self._rebuild_crossed()
+        plan = schedule((s for job in self.jobs for s in job.live), self.cache, self.step_tokens)
+        logits = forward(self.model, self.cache, plan) if plan else ()
+        for job, sequence, row in self._owners(plan, logits):
+            self._accept(job, sequence, row)
+        self._close_finished()
+
+    def fail(self, error: BaseException) -> None:
+        """End every job with an error."""
+        for job in list(self.jobs):
+            self._end(job, error)
+
+    def _drop_cancelled(self) -> None:
+        for job in [j for j in self.jobs if j.cancelled]:
+            self._end(job)
+
+    def _rebuild_crossed(self) -> None:
+        """Read a sequence again whose cached keys were turned with the rotary table of shorter sequences."""
+        for sequence in (s for job in self.jobs for s in job.live):
+            table = self.model.rope.table(len(sequence.ids))
+            if table != sequence.table:
+                sequence.drop_cache(self.cache)
+                sequence.table = table
+
+    def _owners(self, plan: list[Work], logits: Iterable[F32]) -> Iterator[tuple[Job, Any, F32]]:
+        owner = {id(s): job for job in self.jobs for s in job.live}
+        rows = iter(logits)
+        for work in plan:
+            if work.sequence.n_cached == len(work.sequence.ids):
+                yield owner[id(work.sequence)], work.sequence, next(rows)
+
+    def _accept(self, job: Job, sequence: Any, row: F32) -> None:
+        if job not in self.jobs:
+            return  # an earlier row of this step ended it
+        try:
+            job.accept(sequence, row, self.cache)
+        except Exception as error:  # the caller's own functions run in there: theirs is the only job that ends
+            self._end(job, error)
+
+    def _close_finished(self) -> None:
+        for job in [j for j in self.jobs if not j.live]:
+            self._end(job)
+
+    def _end(self, job: Job, error: BaseException | None = None) -> None:
+        self.jobs.remove(job)
+        job.close(self.cache, error)
+
+
+def forward(model: Any, cache: Cache, plan: Sequence[Work]) -> F32:
+    """Run the planned tokens and mark them cached.   Returns (complete sequences, vocab), in the plan's order."""
+    ids, step = assemble(plan, cache)
+    hidden = model.hidden(ids, step)
+    last = [step.segments.starts[i + 1] - 1 for i, work in enumerate(plan) if work.is_complete]
+    for work in plan:
+        work.sequence.n_cached += work.count
+    if not last:
+        return np.empty((0, 0), np.float32)
+    logits: F32 = model.logits(hidden[last])
+    return logits
+
+
+def assemble(plan: Sequence[Work], cache: Cache) -> tuple[NDArray[np.int32], Step]:
+    """The plan as arrays: ids (tokens,) and what Step describes."""
+    starts = np.zeros(len(plan) + 1, np.int32)
+    np.cumsum([w.count for w in plan], out=starts[1:])
+    positions = _joined(np.arange(w.sequence.n_cached, w.sequence.n_cached + w.count, dtype=np.int32) for w in plan)
+    tables = [np.asarray(w.sequence.blocks, np.int32) for w in plan]
+    blocks = np.zeros((len(plan), max(map(len, tables))), np.int32)
+    for row, table in zip(blocks, tables, strict=True):
+        row[: len(table)] = table
+    owner = np.repeat(np.arange(len(plan)), np.diff(starts))
+    step = Step(
+        positions=positions,
+        lengths=np.array([len(w.sequence.ids) for w in plan], np.int32)[owner],
+        slots=blocks[owner, positions // BLOCK].astype(np.int64) * BLOCK + positions % BLOCK,
+        segments=Segments(starts, positions[starts[:-1]], blocks),
+        cache=cache.data,
+    )
+    ids = [w.sequence.ids[w.sequence.n_cached : w.sequence.n_cached + w.count] for w in plan]
+    return _joined(np.array(i, np.int32) for i in ids), step
+
+
+def _joined(parts: Iterable[NDArray[np.int32]]) -> NDArray[np.int32]:
+    return np.concatenate(list(parts))
