@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slmkit.errors import TokenizerError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def _one_mark_per_byte(error: UnicodeError) -> tuple[str, int]:
@@ -39,8 +41,8 @@ class Decoding:
             self._bytes_of = _byte_level_bytes()
             return
         for step in steps:
-            if step == {"type": "Replace", "pattern": {"String": step.get("pattern", {}).get("String")}, "content": " "}:
-                self._word_mark = step["pattern"]["String"]
+            if step == {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}:
+                self._word_mark = "▁"
             elif step.get("type") == "Metaspace":
                 self._word_mark = step.get("replacement", "▁")
                 self.strips_first_space |= step.get("prepend_scheme", "always") != "never"

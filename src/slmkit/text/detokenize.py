@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import copy
+from typing import TYPE_CHECKING
 
-from slmkit.text.tokenizer import Tokenizer
+if TYPE_CHECKING:
+    from slmkit.text.tokenizer import Tokenizer
 
 
 class Detokenizer:
@@ -30,6 +33,12 @@ class Detokenizer:
     def flush(self) -> str:
         """What still waits, unfinished characters as U+FFFD."""
         return self._emit(b"", final=True)
+
+    def fork(self) -> Detokenizer:
+        """A second one with the same past."""
+        twin = copy.copy(self)
+        twin._bytes_to_text = copy.copy(self._bytes_to_text)
+        return twin
 
     def _emit(self, data: bytes, *, final: bool) -> str:
         text = self._bytes_to_text.decode(data, final)

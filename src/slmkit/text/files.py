@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import stat
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slmkit.errors import ModelError, TokenizerError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # The largest published tokenizer.json is about 35 MB (Gemma 3); a FIFO or an endless file must not hang the load.
 LARGEST_FILE = 128 * 2**20

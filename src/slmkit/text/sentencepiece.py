@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slmkit.errors import TokenizerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 # Kinds of pieces and models, as sentencepiece_model.proto numbers them.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
@@ -59,7 +61,8 @@ def parse(data: bytes) -> SentencePieceModel:
     return model
 
 
-def convert(model: SentencePieceModel, added: Sequence[Mapping[str, Any]] = (), *, add_bos: bool = False) -> dict[str, Any]:
+def convert(model: SentencePieceModel, added: Sequence[Mapping[str, Any]] = (), *,
+            add_bos: bool = False) -> dict[str, Any]:
     """The same tokenizer in the format of tokenizer.json.
 
     added: entries as tokenizer.json's added_tokens; they go before what the model itself calls control pieces.
@@ -91,15 +94,15 @@ def convert(model: SentencePieceModel, added: Sequence[Mapping[str, Any]] = (), 
 def merges(pieces: Sequence[tuple[str, float, int]]) -> list[tuple[str, str]]:
     """The merge rules that the scores stand for, best first: every way to put a piece together from two others.
 
-    Ways to the same piece go by the ids of their parts, as in the checkpoints' own tokenizer.json; SentencePiece has
-    no order among them.
+    Rules of the same score go by id, of the piece and then of its parts, as in the checkpoints' own tokenizer.json;
+    SentencePiece has no order among them.
     """
     scores = {text: score for text, score, kind in pieces if kind == NORMAL}
     ids = {text: id_ for id_, (text, _, _) in enumerate(pieces)}
-    rules = [(-score, ids[text[:cut]], ids[text[cut:]], text[:cut], text[cut:]) for text, score in scores.items()
+    rules = [(-score, ids[text], ids[text[:cut]], ids[text[cut:]], text, cut) for text, score in scores.items()
              for cut in range(1, len(text)) if text[:cut] in scores and text[cut:] in scores]
     rules.sort()
-    return [(left, right) for _, _, _, left, right in rules]
+    return [(text[:cut], text[cut:]) for *_, text, cut in rules]
 
 
 def _require_plain_bpe(model: SentencePieceModel) -> None:
@@ -149,7 +152,7 @@ def _piece(data: bytes) -> tuple[str, float, int]:
         raise TokenizerError("tokenizer.model has a piece that is not UTF-8; it is damaged") from None
     score = found.get(2, 0.0)
     if not isinstance(score, float) or score != score or not text:
-        raise TokenizerError("tokenizer.model has a piece without a text or with a score that is no number; it is damaged")
+        raise TokenizerError("tokenizer.model has a piece without a text or whose score is no number; it is damaged")
     return text, score, _number(found.get(3, NORMAL))
 
 

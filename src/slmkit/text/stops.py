@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from typing import TYPE_CHECKING
 
 from slmkit.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class StopMatcher:
@@ -53,6 +57,12 @@ class StopMatcher:
         held, self._held = self._held, ""
         self._progress = [0] * len(self._stops)
         return held
+
+    def fork(self) -> StopMatcher:
+        """A second one with the same past."""
+        twin = copy.copy(self)
+        twin._progress = list(self._progress)
+        return twin
 
 
 def _fallbacks(stop: str) -> list[int]:

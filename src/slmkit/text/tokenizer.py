@@ -205,7 +205,8 @@ def _vocabulary_alone(spec: Mapping[str, Any]) -> tuple[tokenizers.Tokenizer, to
     They differ only where the word mark goes before the first word alone (Metaspace with prepend_scheme "first").
     """
     # Truncation and padding would change a prompt silently; dropout is for training.
-    alone = {**spec, "added_tokens": [], "truncation": None, "padding": None, "model": {**spec["model"], "dropout": None}}
+    model = {**spec["model"], "dropout": None}
+    alone = {**spec, "added_tokens": [], "truncation": None, "padding": None, "model": model}
     first = _build(alone)
     if '"first"' not in json.dumps(spec.get("pre_tokenizer")):
         return first, first
