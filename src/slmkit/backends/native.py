@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from slmkit.backends.base import Capabilities
@@ -40,7 +42,7 @@ class Loaded:
     cache: Cache
     plan: CachePlan
     tokenizer: Tokenizer
-    template: ChatTemplate
+    folder: Path
     defaults: Options
     stop_ids: frozenset[int]
     facts: dict[str, Any]
@@ -71,9 +73,14 @@ class NativeBackend:
         """Events of one request, which starts now. Closing the iterator cancels it."""
         return self._worker.submit(self.task(request))
 
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """Read when first needed: a model without a usable template can still complete text."""
+        return ChatTemplate.from_folder(self.loaded.folder, self.loaded.facts["architecture"])
+
     def render(self, messages: Sequence[Message], parse_special: bool = False) -> Prompt:
         """The exact prompt of a conversation: text and ids."""
-        return chat_prompt(self.loaded.tokenizer, self.loaded.template, messages, parse_special=parse_special)
+        return chat_prompt(messages, self.template, self.loaded.tokenizer, parse_special=parse_special)
 
     def close(self) -> None:
         """End what is running; later requests are refused."""
@@ -98,9 +105,9 @@ class NativeBackend:
         if request.messages is not None:
             ids = self.render(request.messages, request.parse_special).ids
         elif request.prompt is not None:
-            ids = text_prompt(self.loaded.tokenizer, request.prompt, parse_special=request.parse_special).ids
+            ids = text_prompt(request.prompt, self.loaded.tokenizer, parse_special=request.parse_special).ids
         else:
-            ids = list(request.ids or ())
+            ids = tuple(request.ids or ())
         if not ids:
             raise RequestError("the prompt is empty; give at least one token to continue")
         if min(ids) < 0 or max(ids) >= self.loaded.config.vocab_size:
@@ -108,7 +115,7 @@ class NativeBackend:
                 f"token id {max(ids) if min(ids) >= 0 else min(ids)} is none of this model's: 0 to "
                 f"{self.loaded.config.vocab_size - 1}"
             )
-        return tuple(ids)
+        return ids
 
     def _options(self, request: Request) -> Options:
         asked = request.options
@@ -188,7 +195,7 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
         cache=Cache(plan.n_blocks, *shape, dtype),
         plan=plan,
         tokenizer=tokenizer,
-        template=ChatTemplate.from_folder(folder, checkpoint.config),
+        folder=folder,
         defaults=defaults,
         stop_ids=stop_ids(checkpoint.generation_config, checkpoint.config, config.vocab_size),
         facts=facts,
