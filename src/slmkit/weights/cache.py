@@ -1,0 +1,67 @@
+"""Packed models kept in the user's cache directory, by content: the same weights are packed once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+
+from slmkit.errors import CheckpointError
+from slmkit.weights.atomic import make_folder, remove_leftovers
+from slmkit.weights.checkpoint import Checkpoint
+from slmkit.weights.expect import Shape, check_tensors
+from slmkit.weights.fingerprint import source_sha256
+from slmkit.weights.packed import LAYOUT, Tensor, packed_metadata, packed_plan, read_packed
+from slmkit.weights.packing import Progress, pack_tensors
+from slmkit.weights.safetensors import SafetensorsFile, SafetensorsWriter
+
+
+def cache_folder() -> Path:
+    """Where slmkit keeps what it can make again: $SLMKIT_CACHE_DIR, or the system's place for caches."""
+    chosen = os.environ.get("SLMKIT_CACHE_DIR")
+    return Path(chosen) if chosen else user_cache_path("slmkit")
+
+
+def load_packed(
+    checkpoint: Checkpoint, expected: Mapping[str, Shape], quantization: str, ops: Any, progress: Progress
+) -> dict[str, Tensor]:
+    """The checkpoint's tensors, packed and mapped; packed now if the cache has them not, or damaged.
+
+    Of several processes that want the same model, one packs and the others wait for it.
+    Raises CheckpointError, StorageError.
+    """
+    folder = cache_folder()
+    sha256 = source_sha256(checkpoint, progress, folder / "hashes")
+    path = folder / "packed" / f"{_key(expected, quantization, sha256)}.safetensors"
+    found = _read(path, expected)
+    if found is not None:
+        return found
+    check_tensors(expected, checkpoint)
+    make_folder(path.parent)
+    remove_leftovers(path.parent)
+    plan, metadata = packed_plan(expected, quantization), packed_metadata(expected, quantization, sha256)
+    with SafetensorsWriter(path, plan, metadata, waiting=lambda: progress("waiting", 0, 1)) as writer:
+        found = _read(path, expected)  # another process may have made it while this one waited
+        if found is not None:
+            return found
+        pack_tensors(checkpoint, expected, quantization, writer, ops, progress)
+        writer.commit()
+    return read_packed(SafetensorsFile(path), expected)
+
+
+def _key(expected: Mapping[str, Shape], quantization: str, sha256: str) -> str:
+    """Names all that the bytes of a packed file follow from."""
+    parts = [LAYOUT, quantization, sha256, list(expected.items())]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _read(path: Path, expected: Mapping[str, Shape]) -> dict[str, Tensor] | None:
+    try:
+        return read_packed(SafetensorsFile(path), expected)
+    except CheckpointError:  # missing, or cut short
+        return None

@@ -1,0 +1,84 @@
+"""What a checkpoint holds against what its model expects: nothing missing, extra, misshapen or misnamed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from slmkit.errors import CheckpointError
+from slmkit.ops.pack import as_f32
+from slmkit.weights.checkpoint import Checkpoint
+from slmkit.weights.untrusted import shown
+
+Shape = tuple[int, ...]
+
+# Buffers that old checkpoints carry; they follow from the configuration.
+IGNORED = ("*.rotary_emb.inv_freq",)
+# A tied model's head is its embedding; some files hold it a second time.
+TIED = {"lm_head.weight": "model.embed_tokens.weight"}
+_FLOATS = ("F32", "F16", "BF16")
+_MOST_LISTED = 3
+_ROWS_AT_ONCE = 1024
+
+
+def check_tensors(expected: Mapping[str, Shape], checkpoint: Checkpoint, ignored: Sequence[str] = IGNORED) -> None:
+    """Raise CheckpointError, naming the first few and how many, unless the tensors are those expected.
+
+    ignored: patterns (as of file names) of tensors that may be there and are not used.
+    A head beside a tied embedding is accepted if both are equal; only then are tensors read.
+    """
+    held = [name for name in checkpoint.names if not any(fnmatchcase(name, pattern) for pattern in ignored)]
+    copies = [name for name in held if name not in expected and TIED.get(name) in expected]
+    check_shapes(expected, {name: checkpoint.shape(name) for name in held if name not in copies}, checkpoint.folder)
+    unusable = [name for name in expected if checkpoint.dtype(name) not in _FLOATS]
+    if unusable:
+        kinds = _some(unusable, lambda name: f"{shown(name)} is {checkpoint.dtype(name)}")
+        raise CheckpointError(f"{checkpoint.folder} has {kinds}; slmkit takes weights in {', '.join(_FLOATS)}")
+    for name in copies:
+        _check_copy(name, TIED[name], checkpoint)
+
+
+def check_shapes(expected: Mapping[str, Shape], held: Mapping[str, Shape], where: object) -> None:
+    """Raise CheckpointError unless both name the same tensors with the same shapes."""
+    missing = [name for name in expected if name not in held]
+    extra = [name for name in held if name not in expected]
+    if missing:
+        names = _some(missing, lambda name: shown(name) + _hint(name, extra))
+        raise CheckpointError(f"{where} lacks {names}; fetch all of the model's files again")
+    if extra:
+        names = _some(extra, lambda name: shown(name) + _hint(name, expected))
+        raise CheckpointError(
+            f"{where} also has {names}, which this model has no use for and which would change its answers; "
+            "is config.json the right one?"
+        )
+    other = [name for name in expected if held[name] != expected[name]]
+    if other:
+        names = _some(other, lambda name: f"{shown(name)} is {list(held[name])}, not {list(expected[name])}")
+        raise CheckpointError(f"{where} has shapes that config.json contradicts: {names}; do the two belong together?")
+
+
+def _some(names: Sequence[str], describe: Callable[[str], str]) -> str:
+    listed = ", ".join(describe(name) for name in names[:_MOST_LISTED])
+    return f"{listed} and {len(names) - _MOST_LISTED} more tensors" if len(names) > _MOST_LISTED else listed
+
+
+def _hint(name: str, others: Iterable[str]) -> str:
+    """The name that was probably meant. Long ones are left out: the search takes time that grows with their length."""
+    close = get_close_matches(name[:200], [other for other in others if len(other) <= 200], n=1, cutoff=0.85)
+    return f" (it has {shown(close[0])})" if close else ""
+
+
+def _check_copy(name: str, original: str, checkpoint: Checkpoint) -> None:
+    equal = checkpoint.shape(name) == checkpoint.shape(original) and checkpoint.dtype(name) in _FLOATS
+    for i in range(0, checkpoint.shape(name)[0] if equal else 0, _ROWS_AT_ONCE):
+        rows = slice(i, i + _ROWS_AT_ONCE)
+        equal &= np.array_equal(as_f32(checkpoint.tensor(name)[rows]), as_f32(checkpoint.tensor(original)[rows]))
+        checkpoint.release()
+    if not equal:
+        raise CheckpointError(
+            f"{checkpoint.folder} ties {name} to {original} in config.json, but holds two different ones; "
+            "set tie_word_embeddings to false or take one out"
+        )

@@ -1,0 +1,79 @@
+"""The SHA-256 of a checkpoint's weights, remembered for files that have not been touched since."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from slmkit.errors import CheckpointError
+from slmkit.weights.atomic import make_folder, write_atomically
+from slmkit.weights.checkpoint import Checkpoint
+from slmkit.weights.packing import Progress, silent
+from slmkit.weights.safetensors import FileIdentity, SafetensorsFile
+from slmkit.weights.untrusted import open_regular, read_json
+
+# A file written to again within one tick of the file system's clock keeps its times. FAT has the coarsest tick: 2 s.
+SETTLED_NS = 2_000_000_000
+_AT_ONCE = 1 << 22
+
+
+def source_sha256(checkpoint: Checkpoint, progress: Progress = silent, memo: Path | None = None) -> str:
+    """The hash of a single file as `sha256sum` has it; of several: the hash of the lines "HASH  NAME", by name.
+
+    memo: a folder that keeps the hash of each file beside the file's identity (size, inode, mtime, ctime). A file that
+    is replaced or written to gets another identity and is read again.
+    Raises CheckpointError if a file is not the one that was opened any more, StorageError if memo cannot be written.
+    """
+    total = sum(file.identity.size for file in checkpoint.files)
+    done = 0
+
+    def read(n: int) -> None:
+        nonlocal done
+        done += n
+        progress("reading", done, total)
+
+    digests = {file.path.name: _remembered(file, memo, read) for file in checkpoint.files}
+    lines = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+    return lines[:64] if len(digests) == 1 else hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _remembered(file: SafetensorsFile, memo: Path | None, progress: Callable[[int], None]) -> str:
+    if memo is None:
+        return _sha256(file, progress)
+    where = os.path.realpath(file.path)
+    note = memo / f"{hashlib.sha256(os.fsencode(where)).hexdigest()}.json"
+    known = _read_note(note, file.identity)
+    if known:
+        return known
+    settled = time.time_ns() - max(file.identity.mtime_ns, file.identity.ctime_ns) > SETTLED_NS
+    digest = _sha256(file, progress)
+    if settled:
+        make_folder(memo)
+        write_atomically(note, json.dumps({"identity": file.identity, "sha256": digest}).encode())
+    return digest
+
+
+def _read_note(note: Path, identity: FileIdentity) -> str | None:
+    try:
+        found = read_json(note, 1 << 16)
+    except CheckpointError:
+        return None
+    digest = found.get("sha256")
+    return digest if found.get("identity") == list(identity) and isinstance(digest, str) else None
+
+
+def _sha256(file: SafetensorsFile, progress: Callable[[int], None]) -> str:
+    digest = hashlib.sha256()
+    with os.fdopen(open_regular(file.path), "rb", buffering=0) as source:
+        if FileIdentity.of(source.fileno()) == file.identity:
+            piece = bytearray(_AT_ONCE)
+            while n := source.readinto(piece):
+                digest.update(memoryview(piece)[:n])
+                progress(n)
+        if FileIdentity.of(source.fileno()) != file.identity:
+            raise CheckpointError(f"{file.path} changed while it was being read; load the model again")
+    return digest.hexdigest()

@@ -1,0 +1,65 @@
+"""What a model's name means: the bundled `tiny`, or a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib.resources import files
+from pathlib import Path
+
+from slmkit.errors import ModelNotFound, RequestError, UnsupportedModel
+from slmkit.weights.untrusted import shown
+
+BUNDLED = "tiny"
+_ACCEPTED = f"{BUNDLED} (the bundled model) and folders with config.json and model.safetensors"
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def locate(name: str) -> Path:
+    """The folder of the model called `name`.
+
+    Raises RequestError for a malformed name, ModelNotFound if nothing answers to it, UnsupportedModel for a file.
+    """
+    _check_spelling(name)
+    if name == BUNDLED:
+        return _bundled()
+    path = Path(name).expanduser() if name.startswith("~") else Path(name)
+    if os.path.isdir(path):
+        return path
+    if os.path.exists(path):
+        raise UnsupportedModel(_about_file(path))
+    raise ModelNotFound(f"no model answers to {shown(name)}; accepted are {_ACCEPTED}; {_way_out(name)}")
+
+
+def _check_spelling(name: str) -> None:
+    if not name.strip():
+        raise RequestError(f"the model's name is empty; accepted are {_ACCEPTED}")
+    if "\0" in name or not name.isprintable():
+        raise RequestError(f"the model's name {shown(name)} has control characters; accepted are {_ACCEPTED}")
+    parts = re.split(r"[/\\]", name)
+    if ".." in parts[1:] and parts[0] not in ("", ".", "..", "~"):
+        raise RequestError(
+            f"the model's name {shown(name)} leads upwards through '..', which only a path may: "
+            f"write ./{name} if a folder is meant"
+        )
+
+
+def _bundled() -> Path:
+    folder = Path(str(files("slmkit") / "data" / BUNDLED))
+    if not folder.is_dir():
+        raise ModelNotFound(f"this installation lacks the bundled model {BUNDLED}; install slmkit again")
+    return folder
+
+
+def _about_file(path: Path) -> str:
+    if path.suffix.lower() == ".gguf":
+        return f"{path} is a GGUF file, which is not read yet; give a folder with config.json and model.safetensors"
+    return f"{path} is a file; give the folder that holds it, with config.json and model.safetensors"
+
+
+def _way_out(name: str) -> str:
+    if _HUB_NAME.fullmatch(name):
+        return f"fetch that one with `hf download {name} --local-dir FOLDER` and give FOLDER"
+    if name.lower().endswith(".gguf"):
+        return "GGUF files are not read yet"
+    return "check the spelling, or fetch the model into a folder and give that"

@@ -1,0 +1,116 @@
+"""A packed model file: a safetensors file whose tensors are the kernels' own bytes, so that loading is mapping.
+
+A matrix NAME [n, k] is two tensors, laid out as `ops/matrix.py` says:
+
+    NAME.q4     U8   (tiles, groups, 256)      or    NAME.q8    I8   (tiles, groups, 512)
+    NAME.scale  F16  (tiles, groups, 16)
+
+Anything else (norms) is F32 under its own name. The metadata has
+
+    slmkit.layout          "1": the meaning of all this; another number is refused
+    slmkit.quantization    the recipe below
+    slmkit.matrices        JSON {NAME: [format, n, k]}
+    slmkit.source_sha256   of the weights it was made from (`fingerprint.py`)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slmkit.errors import CheckpointError
+from slmkit.ops.matrix import PACKED, TILE, Matrix, tiles
+from slmkit.weights.expect import Shape, check_shapes
+from slmkit.weights.safetensors import SafetensorsFile
+from slmkit.weights.untrusted import parse_json, shown
+
+LAYOUT = "1"
+# Recipe -> format of the layers' matrices, format of embedding and head: those are the most sensitive to rounding.
+RECIPES = {"q4": ("q4", "q8"), "q8": ("q8", "q8")}
+_TABLES = ("model.embed_tokens.weight", "lm_head.weight")
+_DTYPES = {"q4": "U8", "q8": "I8"}
+
+Tensor = Matrix | NDArray[np.float32]
+
+
+def is_packed(metadata: Mapping[str, str]) -> bool:
+    """Whether a file with this metadata was written by slmkit, in whatever layout."""
+    return "slmkit.layout" in metadata
+
+
+def packed_format(name: str, shape: Shape, quantization: str) -> str | None:
+    """The format that the recipe gives to a tensor; None for what stays float32: all that is no matrix."""
+    return RECIPES[quantization][name in _TABLES] if len(shape) == 2 else None
+
+
+def packed_plan(expected: Mapping[str, Shape], quantization: str) -> list[tuple[str, str, Shape]]:
+    """(name, dtype, shape) of each tensor in the file, in order, for SafetensorsWriter."""
+    plan: list[tuple[str, str, Shape]] = []
+    for name, shape in expected.items():
+        format = packed_format(name, shape, quantization)
+        plan += [(name, "F32", shape)] if format is None else _matrix_plan(name, format, shape)
+    return plan
+
+
+def packed_metadata(expected: Mapping[str, Shape], quantization: str, source_sha256: str) -> dict[str, str]:
+    formats = {name: packed_format(name, shape, quantization) for name, shape in expected.items()}
+    matrices = {name: [format, *expected[name]] for name, format in formats.items() if format}
+    return {
+        "slmkit.layout": LAYOUT,
+        "slmkit.quantization": quantization,
+        "slmkit.source_sha256": source_sha256,
+        "slmkit.matrices": json.dumps(matrices, separators=(",", ":")),
+    }
+
+
+def read_packed(file: SafetensorsFile, expected: Mapping[str, Shape]) -> dict[str, Tensor]:
+    """The tensors, mapped. Raises CheckpointError if they are not exactly those expected, or are of another layout."""
+    layout = file.metadata.get("slmkit.layout")
+    if layout != LAYOUT:
+        raise CheckpointError(
+            f"{file.path} is packed in layout {shown(layout)}, this slmkit reads {LAYOUT}; "
+            "quantize the original model again"
+        )
+    matrices = _matrices(file)
+    stored = {name: shape for format, name, n, k in matrices for name, _, shape in _matrix_plan(name, format, (n, k))}
+    plain = {name: info.shape for name, info in file.tensors.items() if name not in stored}
+    check_shapes(expected, {name: (n, k) for _, name, n, k in matrices} | plain, file.path)
+    found: dict[str, Tensor] = {name: _stored(file, name, "F32", shape) for name, shape in plain.items()}
+    for format, name, n, k in matrices:
+        data, scale = (_stored(file, *tensor) for tensor in _matrix_plan(name, format, (n, k)))
+        found[name] = Matrix(format, n, k, data, scale)
+    return {name: found[name] for name in expected}
+
+
+def _matrix_plan(name: str, format: str, shape: Shape) -> list[tuple[str, str, Shape]]:
+    t, g = tiles(*shape)
+    return [
+        (f"{name}.{format}", _DTYPES[format], (t, g, PACKED[format][1])),
+        (f"{name}.scale", "F16", (t, g, TILE)),
+    ]
+
+
+def _matrices(file: SafetensorsFile) -> list[tuple[str, str, int, int]]:
+    """(format, name, n, k) of each matrix, as the metadata has them."""
+    raw = parse_json(file.metadata.get("slmkit.matrices", "").encode(), f"slmkit.matrices in {file.path}")
+    for name, entry in raw.items():
+        known = isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str) and entry[0] in PACKED
+        if not known or not all(type(size) is int and 0 < size < 2**31 for size in entry[1:]):
+            raise CheckpointError(
+                f"{file.path} describes matrix {shown(name)} by {shown(entry)}; quantize the model again"
+            )
+    return [(entry[0], name, entry[1], entry[2]) for name, entry in raw.items()]
+
+
+def _stored(file: SafetensorsFile, name: str, dtype: str, shape: Shape) -> NDArray[Any]:
+    info = file.tensors.get(name)
+    if info is None or (info.dtype, info.shape) != (dtype, shape):
+        raise CheckpointError(
+            f"tensor {shown(name)} in {file.path} is {'missing' if info is None else shown((info.dtype, info.shape))}, "
+            f"where {shown((dtype, shape))} belongs; quantize the model again"
+        )
+    return file.tensor(name)

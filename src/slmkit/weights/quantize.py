@@ -1,0 +1,120 @@
+"""A model folder into a packed model folder, which loads by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from slmkit.errors import RequestError
+from slmkit.weights.atomic import make_folder, remove_leftovers, write_atomically
+from slmkit.weights.checkpoint import INDEX, WEIGHTS, Checkpoint
+from slmkit.weights.expect import Shape, check_tensors
+from slmkit.weights.fingerprint import source_sha256
+from slmkit.weights.packed import is_packed, packed_metadata, packed_plan
+from slmkit.weights.packing import Progress, pack_tensors, silent
+from slmkit.weights.safetensors import SafetensorsWriter
+from slmkit.weights.untrusted import read_bytes
+
+COPIED = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "LICENSE",
+)
+_MOST_COPIED_BYTES = 1 << 27
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What was written: bytes of all weight files before and after, and the number of weights."""
+
+    source_bytes: int
+    packed_bytes: int
+    n_weights: int
+
+    @property
+    def bits_per_weight(self) -> float:
+        return 8 * self.packed_bytes / self.n_weights
+
+
+def quantize_folder(
+    checkpoint: Checkpoint,
+    expected: Mapping[str, Shape],
+    quantization: str,
+    out: Path,
+    *,
+    force: bool = False,
+    ops: Any = None,
+    progress: Progress = silent,
+) -> Quantized:
+    """Write the checkpoint, packed, with its configuration and tokenizer into the folder `out`.
+
+    force: write into a folder that has files in it, replacing those of the same names.
+    The weights come last, so a folder that was left half-written does not load.
+    Raises RequestError for a folder that may not be written to, CheckpointError, StorageError.
+    """
+    _check_target(checkpoint, out, force)
+    check_tensors(expected, checkpoint)
+    is_new = not out.exists()
+    make_folder(out)
+    try:
+        sha256 = source_sha256(checkpoint, progress)
+        plan, metadata = packed_plan(expected, quantization), packed_metadata(expected, quantization, sha256)
+        with SafetensorsWriter(out / WEIGHTS, plan, metadata, waiting=lambda: progress("waiting", 0, 1)) as writer:
+            pack_tensors(checkpoint, expected, quantization, writer, ops, progress)
+            (out / WEIGHTS).unlink(missing_ok=True)  # old weights never meet a new configuration
+            _copy_side_files(checkpoint.folder, out)
+            writer.commit()
+        remove_leftovers(out)
+    except BaseException:
+        if is_new:
+            _remove_new(out)
+        raise
+    n_weights = sum(prod(shape) for shape in expected.values())
+    return Quantized(sum(file.identity.size for file in checkpoint.files), writer.n_bytes, n_weights)
+
+
+def _check_target(checkpoint: Checkpoint, out: Path, force: bool) -> None:
+    if is_packed(checkpoint.metadata):
+        raise RequestError(f"{checkpoint.folder} is packed already; give the original model")
+    if out.exists() and not out.is_dir():
+        raise RequestError(f"{out} is a file; give a folder to write to")
+    if out.is_dir() and out.samefile(checkpoint.folder):
+        raise RequestError(f"{out} is the original model's own folder; give another one to write to")
+    if (out / INDEX).exists():
+        raise RequestError(f"{out} holds another model, in several files; remove it or give another folder")
+    if out.is_dir() and not force and any(not _is_partial(path) for path in out.iterdir()):
+        raise RequestError(f"{out} has files in it; give another folder, or --force to replace files of the same names")
+
+
+def _copy_side_files(source: Path, out: Path) -> None:
+    """Also take out those of a model that was there before: its template is not the new one's."""
+    for name in COPIED:
+        if (source / name).exists():
+            write_atomically(out / name, read_bytes(source / name, _MOST_COPIED_BYTES))
+        else:
+            (out / name).unlink(missing_ok=True)
+
+
+def _remove_new(out: Path) -> None:
+    """Take back a folder of our own making, and only what we put there."""
+    for name in COPIED:
+        (out / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        out.rmdir()
+
+
+def _is_partial(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(".partial")
