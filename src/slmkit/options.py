@@ -66,22 +66,6 @@ class Options(_Checked):
         return {k: v for k, v in asdict(self).items() if v is not None}
 
 
-FALLBACKS = Options(
-    temperature=0.0,
-    top_k=0,
-    top_p=1.0,
-    min_p=0.0,
-    repetition_penalty=1.0,
-    presence_penalty=0.0,
-    frequency_penalty=0.0,
-    stop=(),
-    stop_ids=(),
-    ignore_eos=False,
-    n=1,
-    beams=1,
-    length_penalty=1.0,
-)
-
 QUANTIZATIONS = ("q4", "q8", "none")
 CACHE_TYPES = ("auto", "f16", "f32")
 KERNELS = ("auto", "avx512", "avx2", "neon", "scalar", "reference")
@@ -145,3 +129,20 @@ def _bounds(low: float | None, high: float | None) -> str:
     if low is not None and high is not None:
         return f" from {low:g} to {high:g}"
     return f" of {low:g} or more" if low is not None else ""
+
+
+FALLBACKS = Options(
+    temperature=0.0,
+    top_k=0,
+    top_p=1.0,
+    min_p=0.0,
+    repetition_penalty=1.0,
+    presence_penalty=0.0,
+    frequency_penalty=0.0,
+    stop=(),
+    stop_ids=(),
+    ignore_eos=False,
+    n=1,
+    beams=1,
+    length_penalty=1.0,
+)
