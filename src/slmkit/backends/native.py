@@ -19,6 +19,7 @@ from slmkit.errors import ContextExceeded, NotEnoughMemory, OptionError, Request
 from slmkit.events import Event
 from slmkit.models.registry import architecture
 from slmkit.ops.choose import choose
+from slmkit.ops.matrix import Matrix
 from slmkit.ops.segments import BLOCK
 from slmkit.options import LoadOptions, Options
 from slmkit.request import Message, Request
@@ -26,7 +27,7 @@ from slmkit.text.prompt import Prompt, chat_prompt, text_prompt
 from slmkit.text.template import ChatTemplate
 from slmkit.text.tokenizer import Tokenizer
 from slmkit.weights.checkpoint import Checkpoint
-from slmkit.weights.load import load_weights
+from slmkit.weights.load import Weights, load_weights
 from slmkit.weights.locate import locate
 
 Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
@@ -180,6 +181,7 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
         "parameters": weights.parameters,
         "quantization": weights.quantization,
         "weight_bytes": weights.nbytes,
+        **_cost_of_a_token(weights, config),
         "kernels": ops.description,
         "context": plan.context,
         "model_context": config.max_position_embeddings,
@@ -200,6 +202,19 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
         stop_ids=stop_ids(checkpoint.generation_config, checkpoint.config, config.vocab_size),
         facts=facts,
     )
+
+
+def _cost_of_a_token(weights: Weights, config: Any) -> dict[str, int]:
+    """Weight bytes that one decoded token reads; its multiply-adds in the layers, the head, and for each key it sees."""
+    head = "model.embed_tokens.weight" if config.tie_word_embeddings else "lm_head.weight"
+    matrices = {name: m for name, m in weights.items() if isinstance(m, Matrix)}
+    layers = [m for name, m in matrices.items() if name.startswith("model.layers.")]
+    return {
+        "token_bytes": sum(m.nbytes for m in layers) + matrices[head].nbytes,
+        "layer_macs": sum(m.n * m.k for m in layers),
+        "head_macs": matrices[head].n * matrices[head].k,
+        "attention_macs": 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim,
+    }
 
 
 def _cache_type(options: LoadOptions, quantization: str) -> str:

@@ -1,0 +1,148 @@
+"""Speed of a model as its user sees it, beside the machine's limits measured in the same run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psutil
+
+from slmkit.bench.limits import Limits, measure_limits
+from slmkit.errors import RequestError
+from slmkit.events import Chunk
+from slmkit.model import Model
+from slmkit.options import Options
+from slmkit.request import Request
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Figures of several runs: the median and the best, and the share of the machine's limit in the same run.
+
+    of_limit: median over the runs of (work done per second) / (limit measured beside that run); None without kernels.
+    """
+
+    median: float
+    best: float
+    of_limit: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float], shares: Sequence[float | None]) -> Rate:
+        """From one value and one share a run."""
+        known = [s for s in shares if s is not None]
+        return cls(statistics.median(values), max(values), statistics.median(known) if known else None)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `slm bench` found. Rates are tokens/s."""
+
+    model: dict[str, Any]
+    prompt_tokens: int
+    tokens: int
+    runs: int
+    load_s: float
+    first_token_s: float
+    prefill: Rate
+    decode: Rate
+    peak_bytes: int
+    limits: Limits | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Seconds of one answer: to its first token, and for all tokens after that."""
+
+    first_s: float
+    rest_s: float
+
+
+def bench(open_model: Callable[[], Model], prompt_tokens: int, tokens: int, runs: int, report: Report) -> Result:
+    """Open a model and time it: one warm-up, then `runs` answers, with the limits measured before each.
+
+    prompt_tokens: length of the measured prompt, of arbitrary ids.   tokens: length of the answer, at least 2.
+    Raises RequestError if both do not fit the context.
+    """
+    if prompt_tokens < 1 or tokens < 2 or runs < 1:
+        raise RequestError(
+            f"prompt tokens, tokens and runs are {prompt_tokens}, {tokens} and {runs}; at least 1, 2 and 1 are needed, "
+            "as the speed of decoding is measured from the first token to the last"
+        )
+    report("loading")
+    began = time.perf_counter()
+    with open_model() as model:
+        load_s = time.perf_counter() - began
+        request = _request(model, prompt_tokens, tokens)
+        report("warming up")
+        _time(model, request)
+        limits: list[Limits | None] = []
+        timed: list[Run] = []
+        for i in range(runs):
+            report(f"run {i + 1} of {runs}: the machine's limits, then {prompt_tokens} + {tokens} tokens")
+            limits.append(measure_limits())
+            timed.append(_time(model, request))
+        return _result(model.describe(), prompt_tokens, tokens, load_s, timed, limits)
+
+
+def _request(model: Model, prompt_tokens: int, tokens: int) -> Request:
+    vocabulary = model.describe()["vocabulary"]
+    ids = tuple((i * 7919 + 13) % vocabulary for i in range(prompt_tokens))
+    options = Options(max_tokens=tokens, ignore_eos=True, temperature=0.0, repetition_penalty=1.0)
+    return Request(ids=ids, options=options)
+
+
+def _time(model: Model, request: Request) -> Run:
+    began = time.perf_counter()
+    stamps = [time.perf_counter() for event in model.events(request) if isinstance(event, Chunk)]
+    return Run(stamps[0] - began, stamps[-1] - stamps[0])
+
+
+def _result(
+    facts: dict[str, Any], prompt_tokens: int, tokens: int, load_s: float, timed: list[Run], limits: list[Limits | None]
+) -> Result:
+    prefill = [prompt_tokens / run.first_s for run in timed]
+    decode = [(tokens - 1) / run.rest_s for run in timed]
+    token_bytes = facts["token_bytes"] + facts["cache_bytes_per_token"] * (prompt_tokens + tokens / 2)
+    seen = facts["attention_macs"] * (prompt_tokens + 1) / 2  # a query at position i sees i + 1 keys
+    prompt_macs = facts["layer_macs"] + seen + facts["head_macs"] / prompt_tokens
+    return Result(
+        model=facts,
+        prompt_tokens=prompt_tokens,
+        tokens=tokens,
+        runs=len(timed),
+        load_s=load_s,
+        first_token_s=statistics.median(run.first_s for run in timed),
+        prefill=Rate.of(prefill, [x and v * prompt_macs / x.int8_macs_per_s for v, x in zip(prefill, limits, strict=True)]),
+        decode=Rate.of(decode, [x and v * token_bytes / x.read_bytes_per_s for v, x in zip(decode, limits, strict=True)]),
+        peak_bytes=peak_memory(),
+        limits=_typical(limits),
+    )
+
+
+def _typical(limits: Sequence[Limits | None]) -> Limits | None:
+    known = [x for x in limits if x is not None]
+    if not known:
+        return None
+    read = statistics.median(x.read_bytes_per_s for x in known)
+    return Limits(read, statistics.median(x.int8_macs_per_s for x in known))
+
+
+def peak_memory() -> int:
+    """Most memory this process has held, bytes, mapped weights included."""
+    try:
+        import resource
+        import sys
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    except ImportError:  # Windows
+        return int(psutil.Process().memory_info().peak_wset)
