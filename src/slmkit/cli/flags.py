@@ -1,0 +1,56 @@
+"""Command-line flags made from the fields of Options and LoadOptions, so that every surface has the same names."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import Field, fields
+from typing import Any
+
+from slmkit.options import LoadOptions, Options
+
+TITLES = {Options: "options of the answer", LoadOptions: "options of loading"}
+_METAVARS = {int: "N", float: "NUMBER", str: "TEXT", dict: "ID=NUMBER"}
+
+
+def flag(name: str) -> str:
+    """`max_tokens` as it is typed: `--max-tokens`."""
+    return "--" + name.replace("_", "-")
+
+
+def add_flags(parser: argparse.ArgumentParser, *kinds: type[Options] | type[LoadOptions]) -> None:
+    """One flag for each option. Values stay text: settings.py checks them, together with the other sources."""
+    for kind in kinds:
+        group = parser.add_argument_group(TITLES[kind])
+        for f in fields(kind):
+            _add(group, f)
+
+
+def about(f: Field[Any]) -> str:
+    """The option's sentence and its bounds."""
+    low, high = f.metadata["low"], f.metadata["high"]
+    if low is None or f.metadata["many"]:
+        return str(f.metadata["help"])
+    if high is None:
+        return f"{f.metadata['help']} ({low} or more)"
+    return f"{f.metadata['help']} ({_number(low)} to {_number(high)})"
+
+
+def _add(group: argparse._ArgumentGroup, f: Field[Any]) -> None:
+    meta = f.metadata
+    help = about(f).replace("%", "%%")
+    if meta["kind"] is bool:
+        group.add_argument(flag(f.name), action=argparse.BooleanOptionalAction, default=None, help=help)
+        return
+    repeated = meta["many"] or meta["kind"] is dict
+    names = ("-n", "--n") if f.name == "n" else (flag(f.name),)
+    group.add_argument(
+        *names,
+        dest=f.name,
+        action="append" if repeated else "store",
+        metavar="{" + ",".join(meta["choices"]) + "}" if meta["choices"] else _METAVARS[meta["kind"]],
+        help=help + ("; may be given several times" if repeated else ""),
+    )
+
+
+def _number(bound: float) -> str:
+    return "2^64-1" if bound == 2**64 - 1 else f"{bound:g}"

@@ -1,0 +1,92 @@
+"""Opening a model for a verb: progress and notices go to stderr."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+import slmkit
+from slmkit.cli import terminal
+from slmkit.errors import RequestError
+from slmkit.options import LoadOptions
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from slmkit.model import Model
+
+
+def add_model(parser: argparse.ArgumentParser, **settings: Any) -> None:
+    """The positional argument MODEL."""
+    parser.add_argument("model", metavar="MODEL", help="tiny, or the folder of a checkpoint", **settings)
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """The flag that leaves only errors on stderr."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="no notices and no progress on stderr")
+
+
+def open_model(name: str, options: LoadOptions, *, quiet: bool = False) -> Model:
+    """slmkit.load, watched."""
+    if " " in name.strip() and "/" not in name and "\\" not in name:
+        raise RequestError(f"the model comes first, and {name!r} looks like a prompt; try: slm run tiny {name!r}")
+    with Watch(quiet) as watch:
+        return slmkit.load(name, **vars(options), progress=watch.progress, notice=watch.notice)
+
+
+class Watch:
+    """A bar on a terminal, one line for each long step elsewhere, nothing when quiet."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: Progress | None = None
+        self._tasks: dict[str, TaskID | None] = {}
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def notice(self, line: str) -> None:
+        if self._quiet:
+            return
+        if self._bar is not None:
+            self._bar.console.print(f"slm: {terminal.neutral(line)}", markup=False, highlight=False)
+        else:
+            terminal.say(line)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """done and total in bytes."""
+        if self._quiet:
+            return
+        if what not in self._tasks:
+            self._tasks[what] = self._begin(what, total)
+        task = self._tasks[what]
+        if self._bar is not None and task is not None:
+            self._bar.update(task, completed=done, total=total)
+
+    def _begin(self, what: str, total: int) -> TaskID | None:
+        if sys.stderr is None or not sys.stderr.isatty():
+            terminal.say(f"{what}, {total / 1e6:,.0f} MB")
+            return None
+        if self._bar is None:
+            self._bar = _bar()
+            self._bar.start()
+        return self._bar.add_task(terminal.neutral(what), total=total)
+
+
+def _bar() -> Progress:
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    return progress.Progress(*columns, console=Console(stderr=True), transient=True)

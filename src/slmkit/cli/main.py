@@ -1,0 +1,116 @@
+"""`slm`: finds the verb, runs it, and turns whatever goes wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from slmkit.cli import terminal
+from slmkit.errors import RequestError, SlmError, StorageError
+
+# Each verb is the file of that name in this folder: add_arguments(parser), run(args) -> exit code.
+VERBS = {
+    "run": "answer a prompt, or chat",
+    "complete": "continue a text, without the chat template",
+    "render": "show the exact prompt that a model gets",
+    "tokenize": "show the tokens of a text",
+    "quantize": "write a packed 8-bit or 4-bit model",
+    "train": "make a model: prepare, pretrain, tune, export",
+    "bench": "measure speed and memory, beside this machine's limits",
+    "config": "show the options in effect and where each comes from",
+    "completion": "print a completion script for bash, zsh or fish",
+}
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+PIPE_CLOSED = 141  # 128 + SIGPIPE, likewise
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (without the program's name) and return its exit code."""
+    terminal.prepare()
+    try:
+        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        _flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        terminal.abandon_output()
+        return PIPE_CLOSED
+    except SlmError as error:
+        return _fail(error, str(error), error.exit_code)
+    except Exception as error:  # a bug of ours, or the machine's doing: still one line
+        what = f"unexpected {type(error).__name__}: {error}" if str(error) else f"unexpected {type(error).__name__}"
+        return _fail(error, f"{what}; set SLMKIT_DEBUG=1 for the traceback, and please report it", 1)
+
+
+def _dispatch(argv: list[str]) -> int:
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:2], "--help"]
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"slm {version('slmkit')}")
+        return 0
+    verb = argv[0]
+    if verb not in VERBS:
+        raise RequestError(_unknown(verb))
+
+    from slmkit.cli.parser import Parser
+
+    module = importlib.import_module(f"slmkit.cli.{verb}")
+    parser = Parser(prog=f"slm {verb}", description=module.__doc__)
+    module.add_arguments(parser)
+    try:
+        args = parser.parse(argv[1:])
+    except SystemExit as done:  # --help has been printed
+        return int(done.code or 0)
+    return int(module.run(args))
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  {verb:<12}{about}" for verb, about in VERBS.items())
+    return f"""usage: slm VERB ...
+
+Runs small language models on this machine.
+
+{verbs}
+
+  slm run tiny "Tell me a story about a dog."    one answer
+  slm run                                        a chat with the bundled model
+  slm VERB --help                                what a verb takes
+  slm --version"""
+
+
+def _unknown(verb: str) -> str:
+    if verb.startswith("-"):
+        return f"{verb} is not an option of slm itself; put options after a verb, as in `slm run tiny {verb}`"
+    from slmkit.cli.parser import near
+
+    return f"{verb!r} is not a verb of slm{near(verb, VERBS)}; `slm --help` lists them"
+
+
+def _flush() -> None:
+    """Write out what is still buffered, so that a full disk is an error and not a surprise at exit."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        terminal.abandon_output()
+        raise StorageError(f"the output could not be written ({error.strerror}); write it elsewhere") from None
+
+
+def _fail(error: Exception, message: str, code: int) -> int:
+    if os.environ.get("SLMKIT_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    terminal.say(message)
+    return code

@@ -1,0 +1,96 @@
+"""The options in effect: flag, else environment variable, else config file, else the checkpoint's own.
+
+Every value is checked where it came from, so that a complaint names its source.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass, fields
+from typing import Any, TypeVar
+
+from slmkit.cli.config_file import config_path, read_config
+from slmkit.cli.flags import flag
+from slmkit.errors import OptionError
+from slmkit.options import LoadOptions, Options, check
+
+Kind = TypeVar("Kind", Options, LoadOptions)
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One option: its value and where that came from, "" if nowhere."""
+
+    name: str
+    value: Any
+    source: str
+
+
+def variable(name: str) -> str:
+    """`max_tokens` as an environment variable: `SLMKIT_MAX_TOKENS`."""
+    return "SLMKIT_" + name.upper()
+
+
+def effective(kind: type[Kind], args: argparse.Namespace) -> Kind:
+    """The Options or LoadOptions in effect for these arguments. Raises OptionError."""
+    return kind(**{s.name: s.value for s in settings(kind, args) if s.source})
+
+
+def settings(kind: type[Options] | type[LoadOptions], args: argparse.Namespace) -> list[Setting]:
+    """Every option of a kind with its value and source. Raises OptionError."""
+    config = read_config()
+    return [_setting(f, args, config) for f in fields(kind)]
+
+
+def _setting(f: Field[Any], args: argparse.Namespace, config: Mapping[str, Any]) -> Setting:
+    given = getattr(args, f.name, None)
+    if given is not None:
+        return _checked(f, _parsed(f, given), flag(f.name), flag(f.name))
+    if text := os.environ.get(variable(f.name)):
+        return _checked(f, _parsed(f, _listed(f, text)), variable(f.name), variable(f.name))
+    if f.name in config:
+        return _checked(f, config[f.name], f"{f.name} in {config_path()}", str(config_path()))
+    return Setting(f.name, None, "")
+
+
+def _checked(f: Field[Any], value: Any, label: str, source: str) -> Setting:
+    try:
+        return Setting(f.name, check(f, value), source)
+    except OptionError as error:
+        raise OptionError(label + str(error).removeprefix(f.name)) from None
+    except TypeError:
+        raise OptionError(f"{label} is {value!r}; it takes a list") from None
+
+
+def _listed(f: Field[Any], text: str) -> str | list[str]:
+    """A variable's text as the list of texts that repeated flags would give."""
+    if f.metadata["kind"] is dict or (f.metadata["many"] and f.metadata["kind"] is int):
+        return text.split(",")
+    return [text] if f.metadata["many"] else text
+
+
+def _parsed(f: Field[Any], given: str | bool | Sequence[str]) -> Any:
+    """Text as the option's own type; what cannot be read stays text, for check() to refuse."""
+    kind = f.metadata["kind"]
+    if isinstance(given, bool):
+        return given
+    if isinstance(given, str):
+        return _value(kind, given)
+    if kind is dict:
+        return {key: number for key, _, number in (item.partition("=") for item in given)}
+    return [_value(kind, item) for item in given]
+
+
+def _value(kind: type, text: str) -> Any:
+    if kind is bool:
+        word = text.lower()
+        return True if word in _TRUE else False if word in _FALSE else text
+    if kind not in (int, float):
+        return text
+    try:
+        return kind(text)
+    except ValueError:
+        return text
