@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slmkit.errors import CheckpointError
 from slmkit.ops.matrix import GROUP, TILE, Matrix, tiles
 
 F32 = NDArray[np.float32]
+
+NOT_FINITE = "the weights hold a NaN, an infinity or a number over 500000; the checkpoint is damaged"
 
 
 def as_f32(data: NDArray[Any]) -> F32:
@@ -24,10 +27,17 @@ def pack(data: NDArray[Any], format: str) -> Matrix:
 
     q8 takes the scale max|w| / 127. q4 starts at the signed largest weight / -8, so that it is met exactly, and refits
     the scale twice by least squares, sum(w q) / sum(q q), which lowers the squared error of random weights by 8 %.
+    These sums are halving trees (i and i + 16, then i + 8, ...), so that the native twin gives the same bytes.
+    Raises CheckpointError if a weight is not finite, or too large for a float16 scale.
     """
     n, k = data.shape
     groups = _grouped(as_f32(data))
-    scale, q = _quantize_q8(groups) if format == "q8" else _quantize_q4(groups)
+    if not np.isfinite(groups).all():
+        raise CheckpointError(NOT_FINITE)
+    with np.errstate(over="ignore"):  # a scale that overflows is refused below
+        scale, q = _quantize_q8(groups) if format == "q8" else _quantize_q4(groups)
+    if not np.isfinite(scale).all():
+        raise CheckpointError(NOT_FINITE)
     return Matrix(format, n, k, _interleave(q, format), np.ascontiguousarray(scale.transpose(0, 2, 1)))
 
 
@@ -59,8 +69,8 @@ def _quantize_q4(w: F32) -> tuple[NDArray[np.float16], NDArray[np.int8]]:
     scale = (largest / np.float32(-8)).astype(np.float16)
     for _ in range(2):
         q = _round(w, scale, -8, 7).astype(np.float32)
-        squares = (q * q).sum(-1)
-        fitted = (w * q).sum(-1) / np.where(squares > 0, squares, 1)
+        squares = _tree(q * q)
+        fitted = _tree(w * q) / np.where(squares > 0, squares, np.float32(1))
         scale = np.where(squares > 0, fitted, scale).astype(np.float16)
     return scale, _round(w, scale, -8, 7)
 
@@ -69,6 +79,14 @@ def _round(w: F32, scale: NDArray[np.float16], low: int, high: int) -> NDArray[n
     s = scale.astype(np.float32)[..., None]
     inverse = np.divide(np.float32(1), s, out=np.zeros_like(s), where=s != 0)
     return np.clip(np.rint(w * inverse), low, high).astype(np.int8)
+
+
+def _tree(v: F32) -> F32:
+    """The sum over the last axis of 32, halves added until one is left."""
+    while v.shape[-1] > 1:
+        half = v.shape[-1] // 2
+        v = v[..., :half] + v[..., half:]
+    return v[..., 0]
 
 
 def _interleave(q: NDArray[np.int8], format: str) -> NDArray[Any]:

@@ -13,8 +13,22 @@ from numpy.typing import NDArray
 
 from slmkit.errors import ShapeError
 from slmkit.ops.matrix import DENSE, GROUP, Matrix
-from slmkit.ops.pack import unpack
+from slmkit.ops.pack import pack, unpack
 from slmkit.ops.segments import BLOCK, Segments
+
+__all__ = [
+    "NAME",
+    "attention",
+    "embed",
+    "matmul",
+    "pack",
+    "prepare",
+    "quantize_rows",
+    "rms_norm",
+    "rotate",
+    "silu_mul",
+    "write_cache",
+]
 
 NAME = "reference"
 
@@ -59,15 +73,19 @@ def matmul(x: F32, weight: Weight) -> F32:
 def quantize_rows(x: F32) -> tuple[F32, F32]:
     """Inputs as integers and scales by groups of 32.   Returns q (tokens, groups, 32), scale (tokens, groups).
 
-    scale = max|x| / 127; q = x * (1 / scale) rounded to the nearest, ties to even; a zero group has scale 0.
+    scale = max|x| / 127; q = x * (1 / scale) rounded to the nearest, ties to even. A group whose scale would be below
+    the smallest normal float is all zero; one that holds a NaN or an infinity has scale NaN and q = 0.
     """
     tokens, k = x.shape
     padded = np.zeros((tokens, -(-k // GROUP) * GROUP), np.float32)
     padded[:, :k] = x
     groups = padded.reshape(tokens, -1, GROUP)
+    finite = np.isfinite(groups).all(-1)
+    groups = np.where(finite[..., None], groups, np.float32(0))
     scale = np.abs(groups).max(-1) / np.float32(127)
+    scale[scale < np.finfo(np.float32).tiny] = 0
     inverse = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale > 0)
-    return np.rint(groups * inverse[..., None]), scale
+    return np.rint(groups * inverse[..., None]), np.where(finite, scale, np.float32(np.nan))
 
 
 def rms_norm(x: F32, weight: F32, eps: float) -> F32:

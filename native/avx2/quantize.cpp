@@ -1,0 +1,60 @@
+// Contract: formats.h (Activation) and kernels.h. Thirty-two inputs in four registers.
+#include <limits>
+
+#include "avx2.h"
+
+namespace slm::avx2 {
+
+static uint32_t largest_of(__m256i a) {
+  __m128i m = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+  m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+  m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
+  return static_cast<uint32_t>(_mm_cvtsi128_si32(m));
+}
+
+static int32_t sum_of(__m256i bytes) {
+  const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
+  const __m256i fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+  __m128i s = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
+  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
+  return _mm_cvtsi128_si32(s);
+}
+
+static void quantize_group(const float* x, Activation* out) {
+  __m256 v[4];
+  __m256i magnitude[4];
+  for (int i = 0; i < 4; ++i) {
+    v[i] = _mm256_loadu_ps(x + 8 * i);
+    magnitude[i] = _mm256_and_si256(_mm256_castps_si256(v[i]), _mm256_set1_epi32(0x7fffffff));
+  }
+  const uint32_t largest = largest_of(_mm256_max_epi32(_mm256_max_epi32(magnitude[0], magnitude[1]),
+                                                       _mm256_max_epi32(magnitude[2], magnitude[3])));
+  float scale = float_of_bits(largest) / 127.0f;
+  if (scale < std::numeric_limits<float>::min()) scale = 0.0f;
+  __m256i q = _mm256_setzero_si256();
+  if (largest >= 0x7f800000) {
+    scale = std::numeric_limits<float>::quiet_NaN();
+  } else if (scale > 0.0f) {
+    const __m256 inverse = _mm256_set1_ps(1.0f / scale);
+    __m256i i32[4];
+    for (int i = 0; i < 4; ++i) i32[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
+    const __m256i low = _mm256_packs_epi32(i32[0], i32[1]), high = _mm256_packs_epi32(i32[2], i32[3]);
+    // Packing works within 128-bit halves; this puts the fours of bytes back in order.
+    q = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+  }
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->q), q);
+  out->scale = scale;
+  out->offset = -8 * sum_of(q);
+}
+
+void quantize(const float* x, int64_t k, Activation* out) {
+  int64_t i = 0;
+  for (; i + kGroup <= k; i += kGroup) quantize_group(x + i, out++);
+  if (i == k) return;
+  float padded[kGroup] = {};
+  std::memcpy(padded, x + i, static_cast<size_t>(k - i) * 4);
+  quantize_group(padded, out);
+}
+
+}  // namespace slm::avx2

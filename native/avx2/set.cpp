@@ -1,0 +1,26 @@
+#include "../attention.h"
+#include "../matmul_dense.h"
+#include "../rms_norm.h"
+#include "../rotate.h"
+#include "../silu_mul.h"
+#include "../write_cache.h"
+#include "avx2.h"
+
+namespace slm {
+
+const Kernels kAvx2 = {
+    "avx2",
+    avx2::quantize,
+    avx2::matmul_q4,
+    avx2::matmul_q8,
+    matmul_dense<avx2::Lanes>,
+    rms_norm<avx2::Lanes>,
+    silu_mul<avx2::Lanes>,
+    rotate<avx2::Lanes>,
+    write_cache<avx2::Lanes>,
+    attention<avx2::Lanes>,
+    avx2::read,
+    avx2::multiply,
+};
+
+}  // namespace slm

@@ -1,0 +1,17 @@
+// The AVX-512 kernels that are not written for any Lanes.
+#pragma once
+
+#include "../kernels.h"
+#include "lanes.h"
+
+namespace slm::avx512 {
+
+void quantize(const float* x, int64_t k, Activation* out);
+void matmul_q4(const Packed& w, int64_t tile_begin, int64_t tile_end, const Activation* x, int64_t tokens, float* out,
+               void* scratch);
+void matmul_q8(const Packed& w, int64_t tile_begin, int64_t tile_end, const Activation* x, int64_t tokens, float* out,
+               void* scratch);
+uint64_t read(const void* data, int64_t bytes);
+int64_t multiply(int64_t rounds);
+
+}  // namespace slm::avx512

@@ -1,0 +1,350 @@
+// The Python module `slmkit.ops._native`: checks what Python hands over, copies nothing, frees the GIL.
+//
+// Outputs are made by the caller (ops/native.py). ShapeError comes from slmkit.errors; a wrong element type is a
+// TypeError; both say what was given and what is taken.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <string>
+
+#include "kernel_sets.h"
+#include "limits.h"
+#include "ops.h"
+#include "pack.h"
+#include "threads.h"
+
+namespace nb = nanobind;
+using nb::literals::operator""_a;
+
+namespace {
+
+using Array = nb::ndarray<nb::ro, nb::device::cpu>;
+using Output = nb::ndarray<nb::device::cpu>;
+
+[[noreturn]] void shape_error(const std::string& message) {
+  PyErr_SetString(nb::module_::import_("slmkit.errors").attr("ShapeError").ptr(), message.c_str());
+  throw nb::python_error();
+}
+
+template <class A>
+std::string shape_of(const A& a) {
+  std::string s = "(";
+  for (size_t i = 0; i < a.ndim(); ++i) s += (i ? ", " : "") + std::to_string(a.shape(i));
+  return s + ")";
+}
+
+template <class T, class A>
+void check_type(const A& a, const char* name, const char* wanted) {
+  if (a.dtype() != nb::dtype<T>()) throw nb::type_error((std::string(name) + " must be an array of " + wanted).c_str());
+}
+
+// Elements lie one after the other from axis `from` on; axes of length 1 may have any stride.
+template <class A>
+bool contiguous(const A& a, size_t from = 0) {
+  int64_t step = 1;
+  for (size_t i = a.ndim(); i-- > from;) {
+    if (a.shape(i) != 1 && a.stride(i) != step) return a.size() == 0;
+    step *= static_cast<int64_t>(a.shape(i));
+  }
+  return true;
+}
+
+template <class A>
+void check_shape(const A& a, const char* name, std::initializer_list<int64_t> wanted) {
+  bool same = a.ndim() == wanted.size();
+  size_t i = 0;
+  for (const int64_t n : wanted) same = same && static_cast<int64_t>(a.shape(i++)) == n;
+  if (same) return;
+  std::string shape;
+  for (const int64_t n : wanted) shape += (shape.empty() ? "(" : ", ") + std::to_string(n);
+  shape_error(std::string(name) + " has shape " + shape_of(a) + ", not " + shape + ")");
+}
+
+template <class A>
+void check_dimensions(const A& a, const char* name, size_t ndim) {
+  if (a.ndim() != ndim)
+    shape_error(std::string(name) + " has shape " + shape_of(a) + ", but must have " + std::to_string(ndim) + " axes");
+}
+
+template <class A>
+void check_contiguous(const A& a, const char* name) {
+  if (!contiguous(a)) shape_error(std::string(name) + " must be contiguous; pass numpy.ascontiguousarray of it");
+}
+
+const float* floats(const Array& a, const char* name, size_t ndim) {
+  check_type<float>(a, name, "float32");
+  check_dimensions(a, name, ndim);
+  check_contiguous(a, name);
+  return static_cast<const float*>(a.data());
+}
+
+const int32_t* int32s(const Array& a, const char* name, size_t ndim) {
+  check_type<int32_t>(a, name, "int32");
+  check_dimensions(a, name, ndim);
+  check_contiguous(a, name);
+  return static_cast<const int32_t*>(a.data());
+}
+
+float* result(const Output& a, std::initializer_list<int64_t> shape) {
+  check_type<float>(a, "out", "float32");
+  check_shape(a, "out", shape);
+  check_contiguous(a, "out");
+  return static_cast<float*>(a.data());
+}
+
+int64_t length(const Array& a, size_t axis) { return static_cast<int64_t>(a.shape(axis)); }
+
+// [tokens][heads][head_dim] whose tokens may lie further apart, as in a slice of a fused projection.
+struct Heads {
+  const float* data;
+  int64_t tokens, heads, head_dim, stride;
+};
+
+Heads heads_of(const Array& a, const char* name) {
+  check_type<float>(a, name, "float32");
+  check_dimensions(a, name, 3);
+  if (!contiguous(a, 1)) shape_error(std::string(name) + " must be contiguous within each token");
+  return {static_cast<const float*>(a.data()), length(a, 0), length(a, 1), length(a, 2), a.stride(0)};
+}
+
+const nb::dlpack::dtype kHalf = {static_cast<uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
+
+bool number_of(const nb::dlpack::dtype& type, slm::Number* number) {
+  if (type == nb::dtype<float>()) *number = slm::Number::f32;
+  else if (type == nb::dtype<uint16_t>()) *number = slm::Number::bf16;
+  else if (type == kHalf) *number = slm::Number::f16;
+  else return false;
+  return true;
+}
+
+// A prepared weight matrix; keeps the arrays alive that it points into.
+struct Matrix {
+  std::string format;
+  int64_t n, k, nbytes;
+  Array data, scale;
+  slm::Dense dense = {};
+  slm::Packed packed = {};
+  bool is_packed = false;
+  slm::Packing packing = slm::Packing::q4;
+};
+
+Matrix make_dense(const std::string& format, Array data) {
+  check_dimensions(data, "data", 2);
+  check_contiguous(data, "data");
+  slm::Number number;
+  if (!number_of(data.dtype(), &number)) throw nb::type_error("data must be an array of float32, float16 or uint16");
+  Matrix m{format, length(data, 0), length(data, 1), static_cast<int64_t>(data.nbytes()), data, {}};
+  m.dense = {data.data(), number, m.n, m.k};
+  return m;
+}
+
+Matrix make_packed(const std::string& format, int64_t n, int64_t k, Array data, Array scale) {
+  const bool q8 = format == "q8";
+  const int64_t tiles = (n + slm::kTile - 1) / slm::kTile, groups = (k + slm::kGroup - 1) / slm::kGroup;
+  if (q8) check_type<int8_t>(data, "data", "int8");
+  else check_type<uint8_t>(data, "data", "uint8");
+  if (scale.dtype() != kHalf) throw nb::type_error("scale must be an array of float16");
+  check_shape(data, "data", {tiles, groups, q8 ? 512 : 256});
+  check_shape(scale, "scale", {tiles, groups, slm::kTile});
+  check_contiguous(data, "data");
+  check_contiguous(scale, "scale");
+  Matrix m{format, n, k, static_cast<int64_t>(data.nbytes() + scale.nbytes()), data, scale};
+  m.packed = {static_cast<const uint8_t*>(data.data()), static_cast<const uint16_t*>(scale.data()), n, k, tiles, groups};
+  m.is_packed = true;
+  m.packing = q8 ? slm::Packing::q8 : slm::Packing::q4;
+  return m;
+}
+
+slm::Cache cache_of(const Output& cache, int64_t layer, int64_t head_dim) {
+  slm::Cache c;
+  if (!number_of(cache.dtype(), &c.number) || c.number == slm::Number::bf16)
+    throw nb::type_error("the cache must be an array of float32 or float16");
+  if (cache.ndim() != 5 || cache.shape(2) != 2 || static_cast<int64_t>(cache.shape(4)) != slm::kBlock * head_dim)
+    shape_error("the cache has shape " + shape_of(cache) + ", not (blocks, layers, 2, kv_heads, 32 * " +
+                std::to_string(head_dim) + ")");
+  check_contiguous(cache, "the cache");
+  if (layer < 0 || layer >= static_cast<int64_t>(cache.shape(1)))
+    shape_error("layer " + std::to_string(layer) + " is not among the cache's " + std::to_string(cache.shape(1)));
+  c.blocks = static_cast<int64_t>(cache.shape(0));
+  c.kv_heads = static_cast<int64_t>(cache.shape(3));
+  c.head_dim = head_dim;
+  c.head_stride = slm::kBlock * head_dim;
+  c.value_offset = c.kv_heads * c.head_stride;
+  c.block_stride = static_cast<int64_t>(cache.shape(1)) * 2 * c.value_offset;
+  c.cells = static_cast<char*>(cache.data()) + layer * 2 * c.value_offset * (c.number == slm::Number::f32 ? 4 : 2);
+  return c;
+}
+
+// One kernel set, with the ops as methods.
+struct KernelSet {
+  const slm::Kernels* kernels;
+
+  void matmul(const Array& x, const Matrix& w, const Output& out) const {
+    const float* in = floats(x, "x", 2);
+    const int64_t tokens = length(x, 0);
+    if (length(x, 1) != w.k)
+      shape_error("x has " + std::to_string(length(x, 1)) + " features, the matrix takes " + std::to_string(w.k));
+    float* to = result(out, {tokens, w.n});
+    nb::gil_scoped_release free;
+    if (w.is_packed) slm::matmul_packed(*kernels, w.packed, w.packing, in, tokens, to);
+    else slm::matmul_dense(*kernels, w.dense, in, tokens, to);
+  }
+
+  void embed(const Matrix& w, const Array& ids, const Output& out) const {
+    const int32_t* rows = int32s(ids, "ids", 1);
+    const int64_t count = length(ids, 0);
+    for (int64_t i = 0; i < count; ++i)
+      if (rows[i] < 0 || rows[i] >= w.n)
+        shape_error("id " + std::to_string(rows[i]) + " is outside the table's " + std::to_string(w.n) + " rows");
+    float* to = result(out, {count, w.k});
+    nb::gil_scoped_release free;
+    if (w.is_packed) slm::embed_packed(w.packed, w.packing, rows, count, to);
+    else slm::embed_dense(w.dense, rows, count, to);
+  }
+
+  void rms_norm(const Array& x, const Array& weight, float eps, const Output& out) const {
+    const float *in = floats(x, "x", 2), *by = floats(weight, "weight", 1);
+    check_shape(weight, "weight", {length(x, 1)});
+    float* to = result(out, {length(x, 0), length(x, 1)});
+    nb::gil_scoped_release free;
+    slm::rms_norm(*kernels, in, by, eps, length(x, 0), length(x, 1), to);
+  }
+
+  void silu_mul(const Array& gate_up, const Output& out) const {
+    const float* in = floats(gate_up, "gate_up", 2);
+    if (length(gate_up, 1) % 2) shape_error("gate_up has " + std::to_string(length(gate_up, 1)) + " features, an odd number");
+    const int64_t tokens = length(gate_up, 0), dim = length(gate_up, 1) / 2;
+    float* to = result(out, {tokens, dim});
+    nb::gil_scoped_release free;
+    slm::silu_mul(*kernels, in, tokens, dim, to);
+  }
+
+  void rotate(const Array& x, const Array& cos, const Array& sin, const Output& out) const {
+    const Heads h = heads_of(x, "x");
+    const float *c = floats(cos, "cos", 2), *s = floats(sin, "sin", 2);
+    const int64_t pairs = length(cos, 1);
+    check_shape(cos, "cos", {h.tokens, pairs});
+    check_shape(sin, "sin", {h.tokens, pairs});
+    if (2 * pairs > h.head_dim)
+      shape_error(std::to_string(pairs) + " pairs of features do not fit a head of " + std::to_string(h.head_dim));
+    float* to = result(out, {h.tokens, h.heads, h.head_dim});
+    const slm::Rotate r = {h.data, c, s, to, h.stride, h.heads, h.head_dim, pairs};
+    nb::gil_scoped_release free;
+    slm::rotate(*kernels, r, h.tokens);
+  }
+
+  void write_cache(const Output& cache, int64_t layer, const Array& k, const Array& v, const Array& slots) const {
+    const Heads keys = heads_of(k, "k"), values = heads_of(v, "v");
+    slm::WriteCache w = {cache_of(cache, layer, keys.head_dim), keys.data, values.data, nullptr, keys.tokens,
+                         keys.stride, values.stride};
+    check_shape(k, "k", {keys.tokens, w.cache.kv_heads, keys.head_dim});
+    check_shape(v, "v", {keys.tokens, w.cache.kv_heads, keys.head_dim});
+    check_type<int64_t>(slots, "slots", "int64");
+    check_shape(slots, "slots", {keys.tokens});
+    check_contiguous(slots, "slots");
+    w.slots = static_cast<const int64_t*>(slots.data());
+    for (int64_t i = 0; i < keys.tokens; ++i)
+      if (w.slots[i] < 0 || w.slots[i] >= w.cache.blocks * slm::kBlock)
+        shape_error("slot " + std::to_string(w.slots[i]) + " is outside the cache's " + std::to_string(w.cache.blocks) +
+                    " blocks of 32");
+    nb::gil_scoped_release free;
+    slm::write_cache(*kernels, w);
+  }
+
+  void attention(const Array& q, const Output& cache, int64_t layer, const Array& starts, const Array& positions,
+                 const Array& blocks, float scale, int64_t window, const Output& out) const {
+    const Heads h = heads_of(q, "q");
+    const slm::Cache c = cache_of(cache, layer, h.head_dim);
+    if (c.kv_heads == 0 || h.heads % c.kv_heads)
+      shape_error(std::to_string(h.heads) + " heads are not a multiple of the cache's " + std::to_string(c.kv_heads));
+    if (window < 0) shape_error("window is " + std::to_string(window) + "; it must be 0 (none) or more");
+    const slm::Segments s = {int32s(starts, "starts", 1), int32s(positions, "positions", 1), int32s(blocks, "blocks", 2),
+                             length(positions, 0), length(blocks, 1)};
+    check_shape(starts, "starts", {s.sequences + 1});
+    check_shape(blocks, "blocks", {s.sequences, s.most_blocks});
+    check_segments(s, h.tokens, c.blocks);
+    float* to = result(out, {h.tokens, h.heads * h.head_dim});
+    const slm::Attention a = {c, h.data, to, h.stride, h.heads, scale, window};
+    nb::gil_scoped_release free;
+    slm::attention(*kernels, a, s);
+  }
+
+  static void check_segments(const slm::Segments& s, int64_t tokens, int64_t cache_blocks) {
+    if (s.starts[0] != 0 || s.starts[s.sequences] != tokens)
+      shape_error("starts must go from 0 to the " + std::to_string(tokens) + " rows of q");
+    for (int64_t i = 0; i < s.sequences; ++i) {
+      const std::string which = "sequence " + std::to_string(i);
+      const int64_t rows = s.starts[i + 1] - s.starts[i];
+      if (rows < 0) shape_error("starts fall at " + which);
+      if (s.positions[i] < 0) shape_error(which + " has a position below 0");
+      const int64_t used = rows ? (s.positions[i] + rows + slm::kBlock - 1) / slm::kBlock : 0;
+      if (used > s.most_blocks)
+        shape_error(which + " needs " + std::to_string(used) + " blocks, its table has " + std::to_string(s.most_blocks));
+      for (int64_t b = 0; b < used; ++b) {
+        const int32_t block = s.blocks[i * s.most_blocks + b];
+        if (block < 0 || block >= cache_blocks)
+          shape_error(which + " has block " + std::to_string(block) + ", the cache has " + std::to_string(cache_blocks));
+      }
+    }
+  }
+};
+
+bool pack(const Array& weights, const std::string& format, const Output& data, const Output& scale) {
+  const Matrix dense = make_dense("", weights);
+  const Matrix packed = make_packed(format, dense.n, dense.k, Array(data), Array(scale));
+  nb::gil_scoped_release free;
+  return slm::pack(dense.dense, packed.packing, static_cast<uint8_t*>(data.data()), static_cast<uint16_t*>(scale.data()));
+}
+
+std::vector<KernelSet> kernel_sets() {
+  std::vector<KernelSet> sets;
+  for (const slm::Kernels* kernels : slm::kernel_sets()) sets.push_back({kernels});
+  return sets;
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  nb::class_<Matrix>(m, "Matrix")
+      .def_ro("format", &Matrix::format)
+      .def_ro("n", &Matrix::n)
+      .def_ro("k", &Matrix::k)
+      .def_ro("nbytes", &Matrix::nbytes);
+  m.def("dense", &make_dense, "format"_a, "data"_a.noconvert());
+  m.def("packed", &make_packed, "format"_a, "n"_a, "k"_a, "data"_a.noconvert(), "scale"_a.noconvert());
+
+  nb::class_<KernelSet>(m, "KernelSet")
+      .def_prop_ro("name", [](const KernelSet& s) { return s.kernels->name; })
+      .def("matmul", &KernelSet::matmul, "x"_a.noconvert(), "weight"_a, "out"_a.noconvert())
+      .def("embed", &KernelSet::embed, "weight"_a, "ids"_a.noconvert(), "out"_a.noconvert())
+      .def("rms_norm", &KernelSet::rms_norm, "x"_a.noconvert(), "weight"_a.noconvert(), "eps"_a, "out"_a.noconvert())
+      .def("silu_mul", &KernelSet::silu_mul, "gate_up"_a.noconvert(), "out"_a.noconvert())
+      .def("rotate", &KernelSet::rotate, "x"_a.noconvert(), "cos"_a.noconvert(), "sin"_a.noconvert(),
+           "out"_a.noconvert())
+      .def("write_cache", &KernelSet::write_cache, "cache"_a.noconvert(), "layer"_a, "k"_a.noconvert(),
+           "v"_a.noconvert(), "slots"_a.noconvert())
+      .def("attention", &KernelSet::attention, "q"_a.noconvert(), "cache"_a.noconvert(), "layer"_a,
+           "starts"_a.noconvert(), "positions"_a.noconvert(), "blocks"_a.noconvert(), "scale"_a, "window"_a,
+           "out"_a.noconvert())
+      .def(
+          "read_bandwidth",
+          [](const KernelSet& s, int64_t bytes, int passes) {
+            nb::gil_scoped_release free;
+            return slm::read_bandwidth(*s.kernels, bytes, passes);
+          },
+          "bytes"_a, "passes"_a)
+      .def(
+          "multiply_rate",
+          [](const KernelSet& s, double seconds, int passes) {
+            nb::gil_scoped_release free;
+            return slm::multiply_rate(*s.kernels, seconds, passes);
+          },
+          "seconds"_a, "passes"_a);
+
+  m.def("kernel_sets", &kernel_sets);
+  m.def("pack", &pack, "weights"_a.noconvert(), "format"_a, "data"_a.noconvert(), "scale"_a.noconvert());
+  m.def("thread_count", &slm::thread_count);
+  m.def("set_thread_count", &slm::set_thread_count, "threads"_a);
+}

@@ -1,0 +1,99 @@
+// The table of kernels that each instruction set fills: scalar/, avx2/, avx512/.
+//
+// Every set gives the same bits (docs/design.md has the orders of summation), so which one runs, and how the work was
+// cut into ranges, never shows in a result. Kernels trust their arguments: bind.cpp has checked them.
+#pragma once
+
+#include "formats.h"
+
+namespace slm {
+
+// x of one token -> its k / 32 groups, the last one padded with zeros.
+using Quantize = void (*)(const float* x, int64_t k, Activation* out);
+
+// out[t, r] = sum over groups g, in order, by fma from 0, of float(sum_i w[r, g, i] x[t, g, i]) * (scale_w * scale_x),
+// for the rows r of tiles [tile_begin, tile_end).
+// x: [tokens][groups].   out: [tokens, n], row-major.   scratch: scratch_bytes(groups) bytes, 64-byte aligned.
+using MatmulPacked = void (*)(const Packed& w, int64_t tile_begin, int64_t tile_end, const Activation* x,
+                              int64_t tokens, float* out, void* scratch);
+
+// out[t, r] = sum_i w[r, i] x[t, i] for the rows r in [row_begin, row_end).
+// x: [tokens, k].   out: [tokens, n].
+using MatmulDense = void (*)(const Dense& w, int64_t row_begin, int64_t row_end, const float* x, int64_t tokens,
+                             float* out);
+
+// out[t, i] = x[t, i] * (1 / sqrt(mean_i(x[t, i]^2) + eps)) * weight[i].   x, out: [tokens, dim].
+using RmsNorm = void (*)(const float* x, const float* weight, float eps, int64_t tokens, int64_t dim, float* out);
+
+// out[t, i] = gate / (1 + exp(-gate)) * up, gate = x[t, i], up = x[t, dim + i].   x: [tokens, 2 dim].
+using SiluMul = void (*)(const float* x, int64_t tokens, int64_t dim, float* out);
+
+// Pairs (i, i + pairs) of each head turned by the token's angles; the rest of the head is copied.
+// x: [tokens][heads][head_dim], tokens x_stride floats apart.   cos, sin: [tokens, pairs].   out: contiguous.
+struct Rotate {
+  const float *x, *cos, *sin;
+  float* out;
+  int64_t x_stride, heads, head_dim, pairs;
+};
+using RotateTokens = void (*)(const Rotate& r, int64_t token_begin, int64_t token_end);
+
+// k, v: [tokens][kv_heads][head_dim], tokens k_stride and v_stride floats apart.   slots: [tokens], block * 32 + offset.
+struct WriteCache {
+  Cache cache;
+  const float *k, *v;
+  const int64_t* slots;
+  int64_t tokens, k_stride, v_stride;
+};
+using WriteCacheHeads = void (*)(const WriteCache& w, int64_t head_begin, int64_t head_end);
+
+// softmax(scale q k^T) v of queries of one sequence that share a kv head.
+// q: [tokens][heads][head_dim], tokens q_stride floats apart.   out: [tokens][heads * head_dim].
+// A query at absolute position i sees keys j <= i with i - j < window (0: all).
+struct Attention {
+  Cache cache;
+  const float* q;
+  float* out;
+  int64_t q_stride, heads;
+  float scale;
+  int64_t window;
+};
+struct Queries {
+  const int32_t* blocks;         // the sequence's cache blocks in order
+  int64_t position;              // absolute position of the first query
+  int64_t row_begin, row_end;    // rows of q and out; the first one is the query at `position`
+  int64_t head_begin, head_end;  // heads that share kv_head
+  int64_t kv_head;
+};
+// scratch: scratch_bytes of attention_scratch(head_dim).
+using AttentionQueries = void (*)(const Attention& a, const Queries& q, void* scratch);
+
+// For `slm bench`. read: some function of all bytes, at full speed. multiply: does the given number of rounds of
+// independent int8 multiply-adds in registers and returns how many multiply-adds a round has.
+using Read = uint64_t (*)(const void* data, int64_t bytes);
+using Multiply = int64_t (*)(int64_t rounds);
+
+struct Kernels {
+  const char* name;
+  Quantize quantize;
+  MatmulPacked matmul_q4, matmul_q8;
+  MatmulDense matmul_dense;
+  RmsNorm rms_norm;
+  SiluMul silu_mul;
+  RotateTokens rotate;
+  WriteCacheHeads write_cache;
+  AttentionQueries attention;
+  Read read;
+  Multiply multiply;
+};
+
+// Room for one unpacked tile: 512 bytes and 16 float scales a group.
+constexpr int64_t matmul_scratch(int64_t groups) { return groups * (512 + 64); }
+// Room for one block of keys and one of values in float32.
+constexpr int64_t attention_scratch(int64_t head_dim) { return 2 * kBlock * head_dim * 4; }
+
+extern const Kernels kScalar;
+#ifdef SLMKIT_X86
+extern const Kernels kAvx2, kAvx512;
+#endif
+
+}  // namespace slm

@@ -1,0 +1,114 @@
+#include "ops.h"
+
+#include <algorithm>
+
+#include "attention.h"
+#include "threads.h"
+
+namespace slm {
+namespace {
+
+constexpr int64_t kChunksPerThread = 8;      // so that one slow thread delays the others by an eighth at most
+constexpr int64_t kSmall = 32 * 1024;        // elementary steps below which waking threads costs more than it saves
+constexpr int64_t kInputBytes = 640 * 1024;  // of a block of tokens: leaves room for a tile in a level 2 cache of 1 MB
+
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// f(begin, end) over [0, count) in ranges that are multiples of `grain`; at once if the `work` is small.
+template <class F>
+void ranges(int64_t count, int64_t grain, int64_t work, F f) {
+  if (count <= 0) return;
+  if (work < kSmall || thread_count() == 1) return f(0, count);
+  const int64_t wanted = thread_count() * kChunksPerThread;
+  const int64_t step = divide_up(divide_up(count, wanted), grain) * grain;
+  parallel(divide_up(count, step), [&](int64_t i) { f(i * step, std::min(count, (i + 1) * step)); });
+}
+
+}  // namespace
+
+void matmul_packed(const Kernels& kernels, const Packed& w, Packing packing, const float* x, int64_t tokens,
+                   float* out) {
+  auto* inputs = static_cast<Activation*>(scratch(
+      Scratch::activations, tokens * w.groups * static_cast<int64_t>(sizeof(Activation))));
+  ranges(tokens, 1, tokens > 1 ? tokens * w.k : 0, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) kernels.quantize(x + t * w.k, w.k, inputs + t * w.groups);
+  });
+
+  const auto matmul = packing == Packing::q4 ? kernels.matmul_q4 : kernels.matmul_q8;
+  const int64_t row_bytes = w.groups * static_cast<int64_t>(sizeof(Activation));
+  // Equal blocks of whole dozens of tokens: a multiple of what the kernels take at once.
+  const int64_t most = std::max<int64_t>(24, kInputBytes / row_bytes / 12 * 12);
+  const int64_t blocks = std::max<int64_t>(1, divide_up(tokens, most));
+  const int64_t block = divide_up(divide_up(tokens, blocks), 12) * 12;
+  for (int64_t t = 0; t < tokens; t += block) {
+    const int64_t n = std::min(block, tokens - t);
+    ranges(w.tiles, 1, w.tiles * w.groups * n * 16, [&](int64_t begin, int64_t end) {
+      matmul(w, begin, end, inputs + t * w.groups, n, out + t * w.n,
+             scratch(Scratch::kernel, matmul_scratch(w.groups)));
+    });
+  }
+}
+
+void matmul_dense(const Kernels& kernels, const Dense& w, const float* x, int64_t tokens, float* out) {
+  const int64_t block = std::max<int64_t>(16, kInputBytes / (w.k * 4) / 4 * 4);
+  for (int64_t t = 0; t < tokens; t += block) {
+    const int64_t n = std::min(block, tokens - t);
+    ranges(w.n, 4, w.n * w.k * n / 8, [&](int64_t begin, int64_t end) {
+      kernels.matmul_dense(w, begin, end, x + t * w.k, n, out + t * w.n);
+    });
+  }
+}
+
+void rms_norm(const Kernels& kernels, const float* x, const float* weight, float eps, int64_t tokens, int64_t dim,
+              float* out) {
+  ranges(tokens, 1, tokens * dim, [&](int64_t begin, int64_t end) {
+    kernels.rms_norm(x + begin * dim, weight, eps, end - begin, dim, out + begin * dim);
+  });
+}
+
+void silu_mul(const Kernels& kernels, const float* x, int64_t tokens, int64_t dim, float* out) {
+  ranges(tokens, 1, tokens * dim * 4, [&](int64_t begin, int64_t end) {
+    kernels.silu_mul(x + begin * 2 * dim, end - begin, dim, out + begin * dim);
+  });
+}
+
+void rotate(const Kernels& kernels, const Rotate& r, int64_t tokens) {
+  ranges(tokens, 1, tokens * r.heads * r.head_dim,
+         [&](int64_t begin, int64_t end) { kernels.rotate(r, begin, end); });
+}
+
+void write_cache(const Kernels& kernels, const WriteCache& w) {
+  ranges(w.cache.kv_heads, 1, w.tokens * w.cache.kv_heads * w.cache.head_dim * 2,
+         [&](int64_t begin, int64_t end) { kernels.write_cache(w, begin, end); });
+}
+
+void attention(const Kernels& kernels, const Attention& a, const Segments& segments) {
+  const int64_t shared = a.heads / a.cache.kv_heads;
+  const int64_t heads_at_once = std::min<int64_t>(shared, kMostQueries);
+  const int64_t rows_at_once = std::max<int64_t>(1, kMostQueries / 2 / heads_at_once);
+  const int64_t head_parts = a.cache.kv_heads * divide_up(shared, heads_at_once);
+  const auto row_parts = [&](int64_t s) {
+    return divide_up(segments.starts[s + 1] - segments.starts[s], rows_at_once);
+  };
+  int64_t chunks = 0;
+  for (int64_t s = 0; s < segments.sequences; ++s) chunks += row_parts(s) * head_parts;
+
+  parallel(chunks, [&](int64_t chunk) {
+    int64_t s = 0;
+    for (; chunk >= row_parts(s) * head_parts; ++s) chunk -= row_parts(s) * head_parts;
+    // Later rows see more keys: they come first, so that no long piece is left for the end.
+    const int64_t part = row_parts(s) - 1 - chunk / head_parts, head_part = chunk % head_parts;
+    const int64_t first = part * rows_at_once, parts_of_kv = head_parts / a.cache.kv_heads;
+    Queries q;
+    q.blocks = segments.blocks + s * segments.most_blocks;
+    q.row_begin = segments.starts[s] + first;
+    q.row_end = std::min<int64_t>(segments.starts[s + 1], q.row_begin + rows_at_once);
+    q.position = segments.positions[s] + first;
+    q.kv_head = head_part / parts_of_kv;
+    q.head_begin = q.kv_head * shared + head_part % parts_of_kv * heads_at_once;
+    q.head_end = std::min((q.kv_head + 1) * shared, q.head_begin + heads_at_once);
+    kernels.attention(a, q, scratch(Scratch::kernel, attention_scratch(a.cache.head_dim)));
+  });
+}
+
+}  // namespace slm

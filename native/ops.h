@@ -1,0 +1,29 @@
+// The ops as bind.cpp calls them: each cut into ranges that the threads share. Contracts: kernels.h.
+#pragma once
+
+#include "kernels.h"
+
+namespace slm {
+
+struct Segments {
+  const int32_t *starts, *positions, *blocks;
+  int64_t sequences, most_blocks;
+};
+
+enum class Packing { q4, q8 };
+
+void matmul_packed(const Kernels& kernels, const Packed& w, Packing packing, const float* x, int64_t tokens,
+                   float* out);
+void matmul_dense(const Kernels& kernels, const Dense& w, const float* x, int64_t tokens, float* out);
+void rms_norm(const Kernels& kernels, const float* x, const float* weight, float eps, int64_t tokens, int64_t dim,
+              float* out);
+void silu_mul(const Kernels& kernels, const float* x, int64_t tokens, int64_t dim, float* out);
+void rotate(const Kernels& kernels, const Rotate& r, int64_t tokens);
+void write_cache(const Kernels& kernels, const WriteCache& w);
+void attention(const Kernels& kernels, const Attention& a, const Segments& segments);
+
+// out[i] = row ids[i] of the matrix in float32: [count, k].
+void embed_dense(const Dense& w, const int32_t* ids, int64_t count, float* out);
+void embed_packed(const Packed& w, Packing packing, const int32_t* ids, int64_t count, float* out);
+
+}  // namespace slm

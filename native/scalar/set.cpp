@@ -1,0 +1,26 @@
+#include "../attention.h"
+#include "../matmul_dense.h"
+#include "../rms_norm.h"
+#include "../rotate.h"
+#include "../silu_mul.h"
+#include "../write_cache.h"
+#include "scalar.h"
+
+namespace slm {
+
+const Kernels kScalar = {
+    "scalar",
+    scalar::quantize,
+    scalar::matmul_q4,
+    scalar::matmul_q8,
+    matmul_dense<scalar::Lanes>,
+    rms_norm<scalar::Lanes>,
+    silu_mul<scalar::Lanes>,
+    rotate<scalar::Lanes>,
+    write_cache<scalar::Lanes>,
+    attention<scalar::Lanes>,
+    scalar::read,
+    scalar::multiply,
+};
+
+}  // namespace slm

@@ -1,0 +1,115 @@
+"""Which implementation of the ops runs: picked once, at load."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from slmkit.errors import OptionError
+from slmkit.ops import reference
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from slmkit.ops.matrix import Matrix
+    from slmkit.ops.segments import Segments
+
+    F32 = NDArray[np.float32]
+
+HOW_TO_BUILD = (
+    "the fast kernels were not built, since no C++ compiler was found at install; install one (Debian, Ubuntu: "
+    "apt install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install) and install slmkit again: "
+    "pip install --force-reinstall --no-deps --no-cache-dir ."
+)
+
+
+class Ops(Protocol):
+    """What a model computes with; `reference.py` says what each one means. A module or an object, it is the same.
+
+    NAME: which it is.   description: that and its threads.   hint: how to get faster ones, or "".
+    """
+
+    @property
+    def NAME(self) -> str: ...  # noqa: N802
+    @property
+    def description(self) -> str: ...
+    @property
+    def hint(self) -> str: ...
+    def prepare(self, matrix: Matrix, /) -> Any: ...
+    def pack(self, data: NDArray[Any], format: str, /) -> Matrix: ...
+    def embed(self, weight: Any, ids: NDArray[np.int32], /) -> F32: ...
+    def matmul(self, x: F32, weight: Any, /) -> F32: ...
+    def rms_norm(self, x: F32, weight: F32, eps: float, /) -> F32: ...
+    def rotate(self, x: F32, cos: F32, sin: F32, /) -> F32: ...
+    def silu_mul(self, gate_up: F32, /) -> F32: ...
+    def write_cache(self, cache: NDArray[Any], layer: int, k: F32, v: F32, slots: NDArray[np.int64], /) -> None: ...
+    def attention(
+        self, q: F32, cache: NDArray[Any], layer: int, segments: Segments, scale: float, window: int = 0, /
+    ) -> F32: ...
+
+
+class _Reference:
+    """The NumPy module, with a word on how to get the fast kernels."""
+
+    NAME = reference.NAME
+    description = reference.NAME + " (NumPy)"
+    prepare = staticmethod(reference.prepare)
+    pack = staticmethod(reference.pack)
+    embed = staticmethod(reference.embed)
+    matmul = staticmethod(reference.matmul)
+    rms_norm = staticmethod(reference.rms_norm)
+    rotate = staticmethod(reference.rotate)
+    silu_mul = staticmethod(reference.silu_mul)
+    write_cache = staticmethod(reference.write_cache)
+    attention = staticmethod(reference.attention)
+
+    def __init__(self, hint: str) -> None:
+        self.hint = hint
+
+
+def choose(kernels: str = "auto", threads: int | None = None) -> Ops:
+    """The ops to run a model with.
+
+    kernels: "auto" is the best that this machine has; else a name from `available()`.
+    threads: for the native kernels; None is one for each core.   Raises OptionError.
+    """
+    names = available()
+    if kernels == "auto":
+        kernels = names[0]
+    if kernels not in names:
+        raise OptionError(f"kernels {kernels!r} cannot run here; choose from auto, {', '.join(names)}")
+    if threads is not None and not 1 <= threads <= 1024:
+        raise OptionError(f"threads is {threads}; it must be from 1 to 1024")
+    if kernels == reference.NAME:
+        return _Reference("" if len(names) > 1 else HOW_TO_BUILD)
+    from slmkit.ops import native
+
+    native.set_threads(threads or cores())
+    return native.Native(kernels)
+
+
+def available() -> list[str]:
+    """Names that `choose` takes on this machine, best first."""
+    try:
+        from slmkit.ops import native
+    except ImportError:
+        return [reference.NAME]
+    return [*native.kernel_sets(), reference.NAME]
+
+
+def cores() -> int:
+    """Cores that this process may use; two hardware threads of one core count once, since they share its units."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    processors = os.sched_getaffinity(0)
+    return len({_siblings(p) for p in processors})
+
+
+def _siblings(processor: int) -> str:
+    path = Path(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list")
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return str(processor)

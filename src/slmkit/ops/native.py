@@ -1,0 +1,115 @@
+"""The ops in C++: the names and meanings of `reference.py`, with one kernel set of the native library.
+
+Importing this raises ImportError where the library was not built; `choose.py` handles that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slmkit.errors import CheckpointError
+from slmkit.ops import _native
+from slmkit.ops.matrix import PACKED, TILE, Matrix, tiles
+from slmkit.ops.pack import NOT_FINITE
+from slmkit.ops.segments import Segments
+
+F32 = NDArray[np.float32]
+Weight = _native.Matrix
+
+
+def kernel_sets() -> list[str]:
+    """Names of the kernel sets that this processor can run, best first."""
+    return [s.name for s in _native.kernel_sets()]
+
+
+def set_threads(threads: int) -> None:
+    """Share the work of each op among so many threads, the caller's included; for the whole process."""
+    _native.set_thread_count(threads)
+
+
+def threads() -> int:
+    """What `set_threads` set, or the number of processors."""
+    return _native.thread_count()
+
+
+def prepare(matrix: Matrix) -> Weight:
+    """The handle that `matmul` and `embed` take. It points into the matrix's arrays, mapped ones included."""
+    if matrix.scale is None:
+        return _native.dense(matrix.format, matrix.data)
+    return _native.packed(matrix.format, matrix.n, matrix.k, matrix.data, matrix.scale)
+
+
+def pack(data: NDArray[Any], format: str) -> Matrix:
+    """As `pack.pack`, to the byte, on all threads.   data: [n, k], float32, float16, or bfloat16 held as uint16."""
+    n, k = data.shape
+    dtype, size = PACKED[format]
+    packed = np.empty((*tiles(n, k), size), dtype)
+    scale = np.empty((*tiles(n, k), TILE), np.float16)
+    if not _native.pack(data, format, packed, scale):
+        raise CheckpointError(NOT_FINITE)
+    return Matrix(format, n, k, packed, scale)
+
+
+class Native:
+    """The ops, run by one kernel set."""
+
+    prepare = staticmethod(prepare)
+    pack = staticmethod(pack)
+
+    def __init__(self, name: str) -> None:
+        """name: one of `kernel_sets()`."""
+        self.NAME = name
+        self._set = next(s for s in _native.kernel_sets() if s.name == name)
+        self.hint = ""
+
+    @property
+    def description(self) -> str:
+        n = threads()
+        return f"{self.NAME}, {n} thread{'s' if n > 1 else ''}"
+
+    def embed(self, weight: Weight, ids: NDArray[np.int32]) -> F32:
+        out = np.empty((len(ids), weight.k), np.float32)
+        self._set.embed(weight, ids, out)
+        return out
+
+    def matmul(self, x: F32, weight: Weight) -> F32:
+        out = np.empty((x.shape[0], weight.n), np.float32)
+        self._set.matmul(x, weight, out)
+        return out
+
+    def rms_norm(self, x: F32, weight: F32, eps: float) -> F32:
+        out = np.empty(x.shape, np.float32)
+        self._set.rms_norm(x, weight, eps, out)
+        return out
+
+    def rotate(self, x: F32, cos: F32, sin: F32) -> F32:
+        out = np.empty(x.shape, np.float32)
+        self._set.rotate(x, cos, sin, out)
+        return out
+
+    def silu_mul(self, gate_up: F32) -> F32:
+        out = np.empty((gate_up.shape[0], gate_up.shape[1] // 2), np.float32)
+        self._set.silu_mul(gate_up, out)
+        return out
+
+    def write_cache(self, cache: NDArray[Any], layer: int, k: F32, v: F32, slots: NDArray[np.int64]) -> None:
+        self._set.write_cache(cache, layer, k, v, slots)
+
+    def attention(
+        self, q: F32, cache: NDArray[Any], layer: int, segments: Segments, scale: float, window: int = 0
+    ) -> F32:
+        out = np.empty((q.shape[0], q.shape[1] * q.shape[2]), np.float32)
+        s = segments
+        self._set.attention(q, cache, layer, s.starts, s.positions, s.blocks, scale, window, out)
+        return out
+
+    def read_bandwidth(self, nbytes: int = 1 << 29, passes: int = 5) -> float:
+        """Bytes per second that the threads read from memory at most.   nbytes: read each pass; far over the caches."""
+        return self._set.read_bandwidth(nbytes, passes)
+
+    def multiply_rate(self, seconds: float = 0.1, passes: int = 5) -> float:
+        """8-bit multiply-adds per second that this set's instructions reach at most, in registers."""
+        return self._set.multiply_rate(seconds, passes)
