@@ -30,8 +30,8 @@ Le garçon a mangé des crêpes à la fenêtre. El niño comió una manzana en l
 Он читает книгу. 日本語の文。中文也有。 한국어 문장.
 """
 
-ALPHABET = [*" \n\t▁aaeehhinorst.,0123=-ßüñ日本語中ИЖ😀é<>|", "  ", "    ", "the", "ing", " and", "e\u0301", "\u200d", "\x00",
-            "\U0010ffff", "<s>", "</s>", "<0x41>"]
+ALPHABET = [*" \n\t▁aaeehhinorst.,0123=-ßüñ日本語中ИЖ😀é<>|", "  ", "    ", "the", "ing", " and", "e\u0301", "\u200d",
+            "\x00", "\U0010ffff", "<s>", "</s>", "<0x41>"]
 
 
 def train() -> bytes:

@@ -33,7 +33,8 @@ def difference(base: dict, spec: dict) -> dict:
 
 
 def main(folder: Path) -> None:
-    specs = {path.parent.name: json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("phi-3*/tokenizer.json"))}
+    files = sorted(folder.glob("phi-3*/tokenizer.json"))
+    specs = {file.parent.name: json.loads(file.read_text("utf-8")) for file in files}
     variants = {name: difference(specs[BASE], spec) for name, spec in specs.items()}
     for name, variant in variants.items():
         assert digest(put_together(specs[BASE], variant)) == digest(specs[name])

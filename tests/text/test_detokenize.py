@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from slmkit.text.detokenize import Detokenizer
 
 # Byte tokens are 3 to 258; drawing them as often as words makes broken and whole characters.
-IDS = st.lists(st.one_of(st.integers(3, 258), st.sampled_from([227 + 3, 129 + 3, 130 + 3, 240 + 3, 159 + 3, 152 + 3, 35]),
+# Some of them belong to one character (U+1F618, U+3042), so that whole ones come up as well.
+IDS = st.lists(st.one_of(st.integers(3, 258), st.sampled_from([byte + 3 for byte in "😘あ é".encode()]),
                          st.integers(0, 32070)), max_size=30)
 
 
@@ -15,7 +16,7 @@ def streamed(tokenizer, ids, **flags):
     return [detokenizer.push(id_) for id_ in ids] + [detokenizer.flush()]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(IDS, st.booleans(), st.booleans())
 def test_the_parts_together_are_the_decoded_whole_for_any_ids(ids, show, continues):
     tokenizer = phi3_tokenizer("phi-3-mini")
@@ -23,7 +24,7 @@ def test_the_parts_together_are_the_decoded_whole_for_any_ids(ids, show, continu
     assert "".join(parts) == tokenizer.decode(ids, show_special=show, keep_first_space=continues)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text())
 def test_no_part_of_a_real_text_holds_half_a_character(text):
     tokenizer = small_tokenizer()  # 640 pieces, so nearly everything outside ASCII is bytes
@@ -33,7 +34,8 @@ def test_no_part_of_a_real_text_holds_half_a_character(text):
     assert parts[-1] == ""
 
 
-@pytest.mark.parametrize("text", ["👩‍👩‍👧 family", "e\u0301te\u0301", "日本語 中文 한국어", "🇩🇪", "a\u200db", "\U0010ffff"])
+@pytest.mark.parametrize("text", ["👩‍👩‍👧 family", "e\u0301te\u0301", "日本語 中文 한국어", "🇩🇪", "a\u200db",
+                                  "\U0010ffff"])
 def test_a_character_comes_with_the_token_that_completes_it(text):
     tokenizer = small_tokenizer()
     detokenizer, data, out = Detokenizer(tokenizer), b"", ""

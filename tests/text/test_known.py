@@ -14,7 +14,6 @@ from slmkit.text import known
 
 JINJA = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
 CONTENTS = st.sampled_from(["", " ", "Hi", "two\nlines\n", "<|end|>", "{{ x }}", "日本", "'\"\\"])
-# "system" only at the beginning, as people write it; everywhere else the templates make no difference
 CONVERSATIONS = st.lists(st.builds(Message, st.sampled_from(["system", "user", "assistant", "tool"]), CONTENTS),
                          min_size=1, max_size=6)
 
@@ -25,7 +24,7 @@ def text_of(template, messages, *, bos="<s>", eos="<|endoftext|>", prompt=True):
 
 
 @pytest.mark.parametrize("template", known.ALL, ids=lambda t: t.name)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(messages=CONVERSATIONS, prompt=st.booleans())
 def test_a_written_out_template_says_what_its_jinja_text_says(template, messages, prompt):
     rendered = JINJA.from_string(template.source).render(

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import random
@@ -45,7 +46,8 @@ def test_merges_come_in_the_order_of_the_published_tokenizer_json():
     model = phi3_spec("phi-3-mini")["model"]
     # Llama's scores: pieces 259 to 29870 in order, then the single characters, then runs of spaces, which share one.
     runs = {rule for merge in model["merges"] if set(rule := merge.replace(" ", "")) == {"▁"}}
-    pieces = [(text, -1e9 if text in runs else -float(id_), sentencepiece.NORMAL) for text, id_ in model["vocab"].items()]
+    pieces = [(text, -1e9 if text in runs else -float(id_), sentencepiece.NORMAL)
+              for text, id_ in model["vocab"].items()]
     assert sentencepiece.merges(pieces[259:]) == [tuple(merge.split(" ")) for merge in model["merges"]]
 
 
@@ -101,20 +103,16 @@ def test_a_file_cut_anywhere_inside_a_field_is_refused():
         assert 0 < len(cut.pieces) <= whole  # cut between two fields, which protobuf cannot tell from a short file
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_model_or_a_tokenizer_error(data):
-    try:
-        sentencepiece.parse(data)
-    except TokenizerError as error:
-        assert "tokenizer.model" in str(error)
+    with contextlib.suppress(TokenizerError):
+        assert sentencepiece.parse(data).pieces
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, len(FILE) - 1), st.integers(0, 255))
 def test_a_damaged_byte_is_a_model_or_a_tokenizer_error(at, byte):
     damaged = FILE[:at] + bytes([byte]) + FILE[at + 1:]
-    try:
-        sentencepiece.convert(sentencepiece.parse(damaged))
-    except TokenizerError as error:
-        assert "tokenizer.model" in str(error)
+    with contextlib.suppress(TokenizerError):
+        assert Tokenizer(sentencepiece.convert(sentencepiece.parse(damaged))).vocab_size

@@ -23,7 +23,7 @@ def pushed(pieces, stops):
 SHORT = st.text("ab", max_size=5)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(SHORT, max_size=12), st.lists(st.text("ab", min_size=1, max_size=4), max_size=4))
 @example(["abab", "abac"], ["ababac"])
 @example(["a", "a", "b"], ["aab", "ab"])
@@ -31,7 +31,7 @@ def test_the_result_is_the_definition_however_the_text_is_cut(pieces, stops):
     assert pushed(pieces, stops) == by_definition("".join(pieces), stops)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(SHORT, max_size=12), st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=4))
 def test_no_more_is_held_back_than_may_begin_a_stop_string(pieces, stops):
     matcher, text, out = StopMatcher(stops), "", ""

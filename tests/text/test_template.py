@@ -1,5 +1,6 @@
 import json
 import os
+import subprocess
 import sys
 import time
 
@@ -48,7 +49,6 @@ def text(pieces):
     ("classes", "{{ ''.__class__.__mro__[1].__subclasses__() }}"),
     ("globals", "{{ cycler.__init__.__globals__.os.system('true') }}"),
     ("attr filter", "{{ '' | attr('__class__') | attr('mro') }}"),
-    ("format to a class", "{{ '{0.__class__}'.format(1) ~ raise_exception.__globals__ }}"),
     ("files", "{% include '/etc/passwd' %}"),
     ("changing the messages", "{% set _ = messages.append(1) %}"),
     ("undefined", "{{ nothing.at.all }}"),
@@ -67,18 +67,28 @@ def test_a_hostile_or_broken_template_ends_in_one_sentence(what, source):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel limits memory on Linux only")
 def test_a_hostile_template_never_takes_more_memory_than_its_limit():
-    import resource
-
-    with pytest.raises(TemplateError, match="256 MiB"):
-        render("{% set n = namespace(s='x') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}")
-    peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert peak_kib < 320 * 1024  # largest of all children of the test run so far
+    # In a process of its own, whose only child is the one that renders.
+    code = ("import resource, pytest\n"
+            "from slmkit.errors import TemplateError\n"
+            "from slmkit.text import sandbox\n"
+            "loop = '{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}'\n"
+            "with pytest.raises(TemplateError, match='256 MiB'):\n"
+            "    sandbox.render('{% set n = namespace(s=1) %}' + loop, [{}])\n"
+            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
+    peak_kib = int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    assert peak_kib < 256 * 1024
 
 
 def test_a_template_that_hangs_without_using_the_processor_is_ended_by_the_clock(monkeypatch):
     monkeypatch.setattr(sandbox, "WALL_SECONDS", 0.001)  # shorter than a Python takes to start
     with pytest.raises(TemplateError, match="takes more than"):
         render("x")
+
+
+def test_what_the_sandbox_keeps_from_a_template_reads_as_nothing():
+    source = ("{{ messages[0].content }}{{ raise_exception.__globals__ }}{{ ''.__class__ }}"
+              "{{ '{0.__class__}'.format(1) }}")
+    assert text(render(source)) == "Hi"
 
 
 def test_the_child_sees_nothing_of_the_environment(monkeypatch):
@@ -119,7 +129,7 @@ def test_a_template_that_looks_at_contents_is_rendered_with_the_real_ones():
 @pytest.mark.parametrize("source", [known.MEDIUM.source, "{% for m in messages if m.role == 'user' %}{{ m.content }}"
                                                          "{% endfor %}"])
 def test_a_message_that_the_template_drops_is_refused_with_a_way_out(source):
-    with pytest.raises(RequestError, match="no place for a system message .* first user message"):
+    with pytest.raises(RequestError, match=r"no place for a system message .* first user message"):
         render(source, [Message("system", "S"), *USER])
     with pytest.raises(RequestError, match="no place for a tool message"):
         render(source, [Message("tool", "S"), *USER])

@@ -20,9 +20,9 @@ EXPECTED = [[int(id_) for id_ in line.split()]
             for line in LLAMA_CPP.with_name(LLAMA_CPP.name + ".out").read_text("utf-8").split("\n")]
 
 # What makes trouble around control tokens: the tokens, parts of them, and every kind of white space.
-BITS = ["<s>", "</s>", "<unk>", "<|endoftext|>", "<|assistant|>", "<|system|>", "<|end|>", "<|user|>", "<|placeholder1|>",
-        "<|image|>", "<|end|>>", "<|", "|>", "<s", "end", "Hi", "the  end", " ", "\n", "\t", "\xa0", "\x1c", "\u2003",
-        "\u200b", "é", "e\u0301", "😀", "日本", "▁", "<0x41>", "a" * 40]
+BITS = ["<s>", "</s>", "<unk>", "<|endoftext|>", "<|assistant|>", "<|system|>", "<|end|>", "<|user|>",
+        "<|placeholder1|>", "<|image|>", "<|end|>>", "<|", "|>", "<s", "end", "Hi", "the  end", " ", "\n",
+        "\t", "\xa0", "\x1c", "\u2003", "\u200b", "é", "e\u0301", "😀", "日本", "▁", "<0x41>", "a" * 40]
 BENIGN = [bit for bit in BITS if "<" not in bit and ">" not in bit and "|" not in bit]
 
 
@@ -41,17 +41,17 @@ def test_all_47_texts_of_llama_cpp_give_its_ids_and_come_back(variant):
         assert tokenizer.decode(ids) == text
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.sampled_from(BITS), max_size=14), st.sampled_from(sorted(REFERENCES)))
 def test_trusted_text_gives_the_ids_of_the_tokenizers_package_however_it_is_cut(bits, name):
     ids = phi3_tokenizer(name).encode_prompt([(bit, True) for bit in bits])
     expected = REFERENCES[name].encode("".join(bits)).ids
-    if expected[:2] == [1, 1]:  # the package writes its BOS before one that the text has; we do not
+    if name == "phi-3-vision" and expected[:2] == [1, 1]:  # its BOS before one that the text has: we write one
         expected = expected[1:]
     assert ids == expected
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(BITS), st.lists(st.sampled_from(BENIGN), max_size=4)), max_size=6),
        st.sampled_from(sorted(REFERENCES)))
 def test_harmless_untrusted_text_gives_the_ids_of_the_whole_text(turns, name):
@@ -61,7 +61,7 @@ def test_harmless_untrusted_text_gives_the_ids_of_the_whole_text(turns, name):
     assert ids == expected or ids == [1, *expected]  # vision's tokenizer writes a BOS
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.sampled_from(BITS), max_size=14), st.sampled_from(sorted(REFERENCES)))
 def test_untrusted_text_never_gives_a_control_id_and_comes_back_as_typed(bits, name):
     text, tokenizer = "".join(bits), phi3_tokenizer(name)
@@ -124,8 +124,9 @@ def test_a_byte_level_vocabulary_gives_the_ids_and_texts_of_the_tokenizers_packa
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     end = {"id": 258, "content": "<|endoftext|>", "single_word": False, "lstrip": False, "rstrip": False,
            "normalized": True, "special": True}
-    model = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": "", "end_of_word_suffix": "",
-             "fuse_unk": False, "byte_fallback": False, "vocab": vocab, "merges": [["Ġ", "t"], ["h", "e"]]}
+    model = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": "",
+             "end_of_word_suffix": "", "fuse_unk": False, "byte_fallback": False, "vocab": vocab,
+             "merges": [["Ġ", "t"], ["h", "e"]]}
     spec = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [end], "normalizer": None,
             "pre_tokenizer": byte_level, "post_processor": byte_level, "decoder": byte_level, "model": model}
     ours, theirs = Tokenizer(spec), reference(spec)
@@ -138,7 +139,7 @@ def test_a_byte_level_vocabulary_gives_the_ids_and_texts_of_the_tokenizers_packa
     assert ours.decode(broken) == theirs.decode(broken) == "\ufffd"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.text(), st.booleans())
 def test_decoding_equals_the_tokenizers_package_for_every_encoded_text(text, show):
     tokenizer, theirs = phi3_tokenizer("phi-3-mini"), REFERENCES["phi-3-mini"]
@@ -186,7 +187,8 @@ def test_truncation_padding_and_dropout_in_tokenizer_json_change_no_prompt():
     spec["padding"] = {"strategy": {"Fixed": 50}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
                        "pad_type_id": 0, "pad_token": "<unk>"}
     spec["model"]["dropout"] = 0.9
-    assert Tokenizer(spec).encode("The dog ran over the hill.") == small_tokenizer().encode("The dog ran over the hill.")
+    text = "The dog ran over the hill."
+    assert Tokenizer(spec).encode(text) == small_tokenizer().encode(text)
 
 
 def test_tokens_that_only_the_configuration_names_are_added():
