@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Logprob:
-    """One token with its natural-log probability under the model, before any sampling filter."""
+    """One token with its natural-log probability under the model, before any penalty or filter.
+
+    text: the vocabulary's own spelling, such as `▁Hello` or `<0x0A>`; "" for an id without one.
+    """
 
     id: int
     text: str
@@ -62,7 +65,8 @@ class Chunk:
 class Finished:
     """Choice `index` is complete.
 
-    reason: "stop" (a stop id or stop string), "length" (max_tokens) or "cancelled".
+    reason: "stop" (a stop id or stop string) or "length" (max_tokens, or the context is full). A request that is
+        cancelled or fails ends without a Finished.
     stop: the stop string or the text of the stop token that ended it, if any.
     score: for beams and scorers, the value the choices are ranked by.
     """
@@ -80,10 +84,10 @@ Event = Started | Chunk | Finished
 
 @dataclass
 class Choice:
-    """One complete answer."""
+    """One answer. Its reason is Finished's, or "cancelled" if it was never finished."""
 
     text: str = ""
-    reason: str = ""
+    reason: str = "cancelled"
     tokens: list[TokenInfo] = field(default_factory=list)
     stop: str | None = None
     score: float | None = None
@@ -110,7 +114,10 @@ class Answer:
 
 
 def collect(events: Iterator[Event]) -> Answer:
-    """Run a request to its end."""
+    """Run a request to its end.
+
+    Where a score ranks the choices, the best comes first; equal ones stay in the order of their index.
+    """
     choices: dict[int, Choice] = {}
     for event in events:
         if isinstance(event, Started):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, overload
 
-from slmkit.backends.base import Backend
+from slmkit.backends.base import Backend, Events
 from slmkit.backends.registry import open_backend
-from slmkit.errors import OptionError
-from slmkit.events import Answer, Chunk, Event, collect
+from slmkit.errors import OptionError, RequestError
+from slmkit.events import Answer, Chunk, Event, Finished, collect
 from slmkit.options import LoadOptions, Options
-from slmkit.request import LogitsProcessor, Message, Request, Scorer, as_messages
+from slmkit.request import Message, Request, as_messages
 
 Conversation = Sequence["Message | Mapping[str, str]"]
 
@@ -64,7 +65,7 @@ class Model:
         """Architecture, parameters, quantization, bytes, kernels and context."""
         return self.backend.describe()
 
-    def events(self, request: Request) -> Iterator[Event]:
+    def events(self, request: Request) -> Events:
         """Everything that happens while a request is answered. Closing the iterator cancels it."""
         self.backend.capabilities.check(request, self.name)
         return self.backend.generate(request)
@@ -76,40 +77,69 @@ class Model:
     def generate(self, prompt: str | Sequence[str], **options: Any) -> Answer | list[Answer]:
         """Continue a text, without a template; or many texts of any lengths at once, as one batch."""
         if isinstance(prompt, str):
-            return collect(self.events(_request(prompt, options)))
-        started = [self.events(_request(one, options)) for one in prompt]
-        return [collect(events) for events in started]
+            return self._answer(_request(prompt, options))
+        started: list[Events] = []
+        try:
+            for one in [_request(each, options) for each in prompt]:
+                started.append(self.events(one))
+            return [collect(events) for events in started]
+        finally:
+            for events in started:
+                events.close()
 
     def chat(self, messages: str | Conversation, **options: Any) -> Answer:
         """Answer a conversation; a string is one user turn."""
-        return collect(self.events(_request(as_messages(messages), options)))
+        return self._answer(_request(as_messages(messages), options))
 
     def stream(self, prompt: str | Conversation, **options: Any) -> Iterator[str]:
-        """The answer's text as it is made: of a continued text, or of a conversation."""
-        events = self.events(_request(prompt, options, single="stream"))
-        return (event.text for event in events if isinstance(event, Chunk) and event.text)
+        """The answer's text as it is made: of a continued text, or of a conversation. Closing it cancels the request."""
+        return _texts(self.events(_request(prompt, options, single="stream")))
 
     def generator(self, prompt: str | Conversation, **options: Any) -> Generator:
         """A loop of your own over the tokens: `while not g.done: print(g.next().text, end="")`."""
         return Generator(self.events(_request(prompt, options, single="generator")))
 
     async def agenerate(self, prompt: str | Sequence[str], **options: Any) -> Any:
-        """`generate` for asyncio."""
-        return await asyncio.to_thread(self.generate, prompt, **options)
+        """`generate` for asyncio; no thread waits for it, so any number may run at once."""
+        if isinstance(prompt, str):
+            return await self._aanswer(_request(prompt, options))
+        tasks = [asyncio.ensure_future(self._aanswer(_request(one, options))) for one in prompt]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def achat(self, messages: str | Conversation, **options: Any) -> Answer:
         """`chat` for asyncio."""
-        return await asyncio.to_thread(self.chat, messages, **options)
+        return await self._aanswer(_request(as_messages(messages), options))
 
     async def astream(self, prompt: str | Conversation, **options: Any) -> AsyncIterator[str]:
-        """`stream` for asyncio. Leaving the loop early cancels the request."""
-        events = self.events(_request(prompt, options, single="astream"))
-        try:
-            while (event := await asyncio.to_thread(next, events, None)) is not None:
+        """`stream` for asyncio. Closing it, or cancelling the task that reads it, cancels the request."""
+        async with aclosing(self.aevents(_request(prompt, options, single="astream"))) as events:
+            async for event in events:
                 if isinstance(event, Chunk) and event.text:
                     yield event.text
+
+    async def aevents(self, request: Request) -> AsyncGenerator[Event, None]:
+        """`events` for asyncio."""
+        events = await asyncio.to_thread(self.events, request)  # template and tokenizer may take a while
+        try:
+            async for event in _arriving(events):
+                yield event
         finally:
-            events.close()  # type: ignore[attr-defined]
+            events.close()
+
+    def _answer(self, request: Request) -> Answer:
+        events = self.events(request)
+        try:
+            return collect(events)
+        finally:
+            events.close()  # a Ctrl-C while waiting cancels too
+
+    async def _aanswer(self, request: Request) -> Answer:
+        async with aclosing(self.aevents(request)) as events:
+            return collect(iter([event async for event in events]))
 
     def render(self, messages: str | Conversation, parse_special: bool = False) -> Any:
         """The exact prompt of a conversation: `.text` and `.ids`."""
@@ -132,45 +162,87 @@ class Model:
 class Generator:
     """One answer, token by token."""
 
-    def __init__(self, events: Iterator[Event]) -> None:
+    def __init__(self, events: Events) -> None:
         self._events = events
-        self._next = self._advance()
+        self._ahead: Chunk | None = None
+        self.finished: Finished | None = None
 
     @property
     def done(self) -> bool:
-        """Whether the answer is complete."""
-        return self._next is None
+        """Whether the answer is complete; waits until that is known. Then `finished` has the reason and the counts."""
+        while self._ahead is None and (event := next(self._events, None)) is not None:
+            if isinstance(event, Chunk):
+                self._ahead = event
+            elif isinstance(event, Finished):
+                self.finished = event
+        return self._ahead is None
 
     def next(self) -> Chunk:
         """The next token: `.text` is what it adds (whole characters, maybe none yet), `.tokens` its id."""
-        if self._next is None:
-            raise StopIteration
-        chunk, self._next = self._next, self._advance()
+        if self.done:
+            raise RequestError("the answer is complete and has no next token; ask `done` before `next`")
+        assert self._ahead is not None
+        chunk, self._ahead = self._ahead, None
         return chunk
+
+    def close(self) -> None:
+        """Cancel what is left of the answer."""
+        self._events.close()
 
     def __iter__(self) -> Iterator[Chunk]:
         while not self.done:
             yield self.next()
 
-    def _advance(self) -> Chunk | None:
-        return next((event for event in self._events if isinstance(event, Chunk)), None)
+
+def _texts(events: Events) -> Iterator[str]:
+    try:
+        for event in events:
+            if isinstance(event, Chunk) and event.text:
+                yield event.text
+    finally:
+        events.close()
+
+
+async def _arriving(events: Any) -> AsyncIterator[Event]:
+    """Events as they come. Backends that cannot call back have a thread wait for each."""
+    if not hasattr(events, "listen"):
+        while (event := await asyncio.to_thread(next, events, None)) is not None:
+            yield event
+        return
+    arrived, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # the loop was closed: nobody reads any more
+            loop.call_soon_threadsafe(arrived.set)
+
+    events.listen(wake)
+    while not events.ended:
+        arrived.clear()
+        for event in events.ready():
+            yield event
+        if not events.ended:
+            await arrived.wait()
 
 
 _OPTION_NAMES = {f.name for f in fields(Options)}
+_BESIDES = {"parse_special", "processors", "scorer"}  # of a request, but no options: no other surface has them
 
 
 def _request(prompt: Any, given: dict[str, Any], single: str = "") -> Request:
-    extra: dict[str, Any] = {"parse_special": given.pop("parse_special", False)}
-    processors: Sequence[LogitsProcessor] = given.pop("processors", ())
-    scorer: Scorer | None = given.pop("scorer", None)
-    for name in given:
+    options = {name: value for name, value in given.items() if name not in _BESIDES}
+    for name in options:
         if name not in _OPTION_NAMES:
-            near = get_close_matches(name, sorted(_OPTION_NAMES), 1)
-            raise OptionError(f"there is no option {name!r}; " + (f"is {near[0]!r} meant?" if near else
-                              f"the options are {', '.join(sorted(_OPTION_NAMES))}"))  # fmt: skip
-    options = Options(**given)
-    if single and ((options.n or 1) > 1 or (options.beams or 1) > 1):
+            near = get_close_matches(name, sorted(_OPTION_NAMES | _BESIDES), 1)
+            hint = f"is {near[0]!r} meant?" if near else f"the options are {', '.join(sorted(_OPTION_NAMES))}"
+            raise OptionError(f"there is no option {name!r}; {hint}")
+    checked = Options(**options)
+    if single and ((checked.n or 1) > 1 or (checked.beams or 1) > 1):
         raise OptionError(f"{single} gives one answer token by token; use chat or generate for n or beams above 1")
-    field = "prompt" if isinstance(prompt, str) else "messages"
-    prompt = prompt if isinstance(prompt, str) else as_messages(prompt)
-    return Request(**{field: prompt}, options=options, processors=tuple(processors), scorer=scorer, **extra)
+    return Request(
+        messages=None if isinstance(prompt, str) else as_messages(prompt),
+        prompt=prompt if isinstance(prompt, str) else None,
+        options=checked,
+        parse_special=bool(given.get("parse_special", False)),
+        processors=tuple(given.get("processors") or ()),
+        scorer=given.get("scorer"),
+    )

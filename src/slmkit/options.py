@@ -6,8 +6,9 @@ None means "the checkpoint's own default" (its generation_config), and after tha
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields, replace
+from numbers import Integral, Real
 from typing import Any
 
 from slmkit.errors import OptionError
@@ -44,13 +45,17 @@ class Options(_Checked):
     top_k: int | None = option("sample among the k likeliest tokens; 0 is all of them", int, 0)
     top_p: float | None = option("sample among the likeliest tokens that hold this much probability", float, 0, 1)
     min_p: float | None = option("drop tokens less likely than this fraction of the likeliest", float, 0, 1)
-    repetition_penalty: float | None = option("divide the logits of tokens seen so far, prompt included", float, 0.01, 100)
+    repetition_penalty: float | None = option(
+        "divide the logits of tokens seen so far, prompt included", float, 0.01, 100
+    )
     presence_penalty: float | None = option("subtract from the logits of tokens generated so far", float, -100, 100)
     frequency_penalty: float | None = option("subtract for each time a token was generated so far", float, -100, 100)
     logit_bias: Mapping[int, float] | None = option("token id -> number added to its logit", dict)
     seed: int | None = option("makes sampling repeatable", int, 0, 2**64 - 1)
     stop: tuple[str, ...] | None = option("text that ends the answer; it is not part of it", str, many=True)
-    stop_ids: tuple[int, ...] | None = option("token ids that end the answer, besides the model's own", int, 0, many=True)
+    stop_ids: tuple[int, ...] | None = option(
+        "token ids that end the answer, besides the model's own", int, 0, many=True
+    )
     ignore_eos: bool | None = option("go on past the model's own stop tokens", bool)
     n: int | None = option("number of answers", int, 1, 256)
     beams: int | None = option("beam search with so many beams; 1 is off", int, 1, 64)
@@ -66,6 +71,7 @@ class Options(_Checked):
         return {k: v for k, v in asdict(self).items() if v is not None}
 
 
+MOST_BIAS = 1e6  # far beyond any logit, and far from where float32 ends
 QUANTIZATIONS = ("q4", "q8", "none")
 CACHE_TYPES = ("auto", "f16", "f32")
 KERNELS = ("auto", "avx512", "avx2", "neon", "scalar", "reference")
@@ -78,7 +84,9 @@ class LoadOptions(_Checked):
     threads: int | None = option("processor threads; default is one for each core", int, 1, 1024)
     ctx: int | None = option("context in tokens; default is the smaller of the model's and what fits in memory", int, 1)
     quantize: str | None = option("weights of a folder loaded directly; default q4", str, choices=QUANTIZATIONS)
-    cache: str | None = option("numbers of the key-value cache; auto is f32 with f32 weights, else f16", str, choices=CACHE_TYPES)
+    cache: str | None = option(
+        "numbers of the key-value cache; auto is f32 with f32 weights, else f16", str, choices=CACHE_TYPES
+    )
     kernels: str | None = option("kernel set; default is the best this processor has", str, choices=KERNELS)
 
 
@@ -86,7 +94,7 @@ def check(f: Field[Any], value: Any) -> Any:
     """The value in the field's own type, or OptionError in one sentence."""
     meta = f.metadata
     if meta["many"]:
-        items = (value,) if isinstance(value, (str, int)) else tuple(value)
+        items = tuple(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else (value,)
         return tuple(_check_one(f.name, meta, item) for item in items)
     return _check_one(f.name, meta, value)
 
@@ -95,8 +103,7 @@ def _check_one(name: str, meta: Mapping[str, Any], value: Any) -> Any:
     kind, low, high = meta["kind"], meta["low"], meta["high"]
     if kind is dict:
         return _check_bias(name, value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    value = _plain(kind, value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise OptionError(f"{name} is {value!r}; it takes {_a(kind)}")
     if kind is float and not math.isfinite(value):
@@ -113,12 +120,33 @@ def _check_one(name: str, meta: Mapping[str, Any], value: Any) -> Any:
 def _check_bias(name: str, value: Any) -> dict[int, float]:
     try:
         bias = {int(k): float(v) for k, v in dict(value).items()}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise OptionError(f"{name} is {value!r}; it takes pairs of a token id and a number") from None
-    bad = [k for k, v in bias.items() if k < 0 or math.isnan(v)]
-    if bad:
-        raise OptionError(f"{name} has a bad entry for token {bad[0]}; ids are 0 or more and values are numbers")
+    for k, v in bias.items():
+        if k < 0 or not (v == -math.inf or abs(v) <= MOST_BIAS):
+            raise OptionError(
+                f"{name} has {v} for token {k}; ids are 0 or more, values from {-MOST_BIAS:g} to {MOST_BIAS:g}, "
+                "or -inf, which bans the token"
+            )
     return bias
+
+
+def _plain(kind: type, value: Any) -> Any:
+    """Whole numbers and numbers of other libraries, such as NumPy's, as Python's own."""
+    if isinstance(value, bool):
+        return value
+    if kind is int and isinstance(value, Integral):
+        return int(value)
+    if kind is float and isinstance(value, Real):
+        return _float(value)
+    return value
+
+
+def _float(value: Real) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.inf
 
 
 def _a(kind: type) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 from slmkit.errors import RequestError
@@ -13,7 +14,7 @@ ROLES = ("system", "user", "assistant", "tool")
 
 # (ids so far, prompt included; logits (vocab,) float32) -> logits of the same shape
 LogitsProcessor = Callable[[Sequence[int], Any], Any]
-# (text, ids, sum of log probabilities) -> score; choices are returned best first
+# (text, ids of the answer, sum of their log probabilities) -> score; choices are returned best first
 Scorer = Callable[[str, Sequence[int], float], float]
 
 
@@ -55,12 +56,18 @@ class Request:
             raise RequestError(f"a request has exactly one of messages, prompt and ids; this one has {given or 'none'}")
         if self.messages is not None and not self.messages:
             raise RequestError("a conversation needs at least one message; this one is empty")
+        if self.prompt is not None and not isinstance(self.prompt, str):
+            raise RequestError(f"a prompt to continue is text, not {type(self.prompt).__name__}")
+        if not all(isinstance(i, Integral) and not isinstance(i, bool) for i in self.ids or ()):
+            raise RequestError("ids are whole numbers, the model's token ids; encode text with its tokenizer")
 
 
 def as_messages(messages: str | Sequence[Message | Mapping[str, str]]) -> tuple[Message, ...]:
     """Message tuples from what people write: one string (a user turn), Messages or {"role", "content"} mappings."""
     if isinstance(messages, str):
         return (Message("user", messages),)
+    if isinstance(messages, (Mapping, Message)) or not isinstance(messages, Iterable):
+        raise RequestError(f"a conversation is a text or a list of messages, not {type(messages).__name__}")
     return tuple(m if isinstance(m, Message) else _message(m) for m in messages)
 
 

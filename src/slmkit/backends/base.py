@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Any, Protocol
 
 from slmkit.errors import UnsupportedFeature
 from slmkit.events import Event
-from slmkit.request import Request
+from slmkit.request import Message, Request
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,31 @@ class Capabilities:
                 raise UnsupportedFeature(f"{backend} does not have {f.name}; leave it out or use another backend")
 
 
+class Events(Iterator[Event], Protocol):
+    """Started, then Chunks, then one Finished for each choice; an error of the request is raised by `next`.
+
+    One that can also be read without a waiting thread has `ready`, `listen` and `ended` (engine/worker.py).
+    """
+
+    def close(self) -> None:
+        """Cancel the request; nothing more comes of it."""
+
+
 class Backend(Protocol):
-    """One runtime with one model."""
+    """One runtime with one model.   context: most tokens of prompt and answer together."""
 
     name: str
     capabilities: Capabilities
+    context: int
 
-    def generate(self, request: Request) -> Iterator[Event]:
-        """Started, then Chunks, then one Finished for each choice. Closing the iterator cancels the request."""
+    def generate(self, request: Request) -> Events:
+        """Start the request now. Closing the iterator, or dropping it, cancels the request."""
+
+    def describe(self) -> dict[str, Any]:
+        """Facts about the model, for people and programs."""
+
+    def render(self, messages: Sequence[Message], parse_special: bool = False) -> Any:
+        """The exact prompt of a conversation: `.text` and `.ids`."""
 
     def close(self) -> None:
         """Free the model; later requests are refused."""

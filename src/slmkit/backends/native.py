@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +14,8 @@ from slmkit.engine.defaults import generation_defaults, stop_ids
 from slmkit.engine.job import Task
 from slmkit.engine.memory import CachePlan, plan_cache
 from slmkit.engine.step import Engine
-from slmkit.engine.worker import Worker
+from slmkit.engine.worker import Events, Worker
 from slmkit.errors import ContextExceeded, NotEnoughMemory, OptionError, RequestError
-from slmkit.events import Event
 from slmkit.models.registry import architecture
 from slmkit.ops.choose import choose
 from slmkit.ops.matrix import Matrix
@@ -36,7 +35,7 @@ Notice = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to run. `forward` in engine/step.py and the tests use it without the worker."""
+    """A model ready to run, before any thread is started for it."""
 
     config: Any
     model: Any
@@ -70,7 +69,7 @@ class NativeBackend:
         """Facts about the loaded model, for people and programs."""
         return dict(self.loaded.facts)
 
-    def generate(self, request: Request) -> Iterator[Event]:
+    def generate(self, request: Request) -> Events:
         """Events of one request, which starts now. Closing the iterator cancels it."""
         return self._worker.submit(self.task(request))
 
@@ -123,13 +122,14 @@ class NativeBackend:
         options = asked.over(self.loaded.defaults)
         if (options.beams or 1) > 1:
             if asked.temperature:
-                raise OptionError(f"beams = {options.beams} takes the likeliest lines; leave temperature out or set it to 0")
+                raise OptionError(f"{options.beams} beams take the likeliest lines; leave temperature out or set it to 0")
             if (options.n or 1) > (options.beams or 1):
-                raise OptionError(f"n is {options.n}, more than the {options.beams} beams; ask for at most {options.beams}")
+                raise OptionError(f"n is {options.n}, more than the {options.beams} beams; ask for as many beams or more")
             options = replace(options, temperature=0.0)
-        out = [i for i in (options.logit_bias or {}) if i >= self.loaded.config.vocab_size]
-        if out:
-            raise OptionError(f"logit_bias names token {out[0]}; this model's ids end at {self.loaded.config.vocab_size - 1}")
+        last = self.loaded.config.vocab_size - 1
+        for id in options.logit_bias or {}:
+            if id > last:
+                raise OptionError(f"logit_bias names token {id}; this model's ids end at {last}")
         return options
 
     def _limit(self, n_prompt: int, options: Options) -> int:

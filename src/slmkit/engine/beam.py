@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +28,13 @@ class Candidate:
 
 
 class BeamJob(Job):
-    """k beams; a line that ends is set aside with the score total / length ** length_penalty, length with its end token.
+    """k beams; a line that ends is set aside with the score total / length ** length_penalty, its end token counted.
 
-    The search ends when k lines are set aside and the best live one, scored as if it ended now, cannot beat the worst
-    of them. Answers come out together, best first. Source: the rule of transformers' generate with
-    early_stopping=False, which published results of these models use.
+    Of the best continuations of all beams together, in order, those that end are set aside if they are among the
+    first k, and the first k others go on. The search ends when k lines are set aside and the best live one, scored as
+    if it ended now, cannot beat the worst of them. Answers come out together, best first. Penalties, biases and
+    processors act on log probabilities, which are not normalized again after them. Source: `generate` of transformers
+    5.23 with early_stopping=False; tests/reference/make_beams.py holds this to it.
     """
 
     def __init__(self, task: Task) -> None:
@@ -53,56 +56,54 @@ class BeamJob(Job):
                 self._deliver(cache)
 
     def _candidates(self) -> list[Candidate]:
-        """The 2 k best continuations of all beams, so that k remain even if k of them end."""
+        """The best continuations of all beams: so many that k go on even if every beam has every stop id among them."""
+        count = max(2, 1 + len(self.task.stop_ids)) * self.k
         found = []
         for s in self.live:
-            shaped = shape_logits(self._rows[s], s.ids, s.n_prompt, self.task.options, self.task.processors)
-            row = log_softmax(shaped)
-            shown = log_softmax(self._rows[s]) if self.task.options.logprobs is not None else None
-            best = likeliest(row, 2 * self.k)
-            found += [Candidate(s.logprob + float(row[i]), s, int(i), self.info(int(i), shown)) for i in best]
-        return sorted(found, key=lambda c: -c.total)[: 2 * self.k]
+            own = log_softmax(self._rows[s])
+            row = shape_logits(own, s.ids, s.n_prompt, self.task.options, self.task.processors)
+            found += [(s.logprob + float(row[i]), s, int(i), own) for i in likeliest(row, count)]
+        shown = self.task.options.logprobs is not None
+        best = sorted(found, key=lambda c: -c[0])[:count]
+        return [Candidate(total, s, i, self.info(i, own if shown else None)) for total, s, i, own in best]
 
     def _extend(self, candidates: list[Candidate], cache: Cache) -> None:
-        chosen: list[Candidate] = []
+        parents, self.live = self.live, []
         for rank, c in enumerate(candidates):
-            if c.id in self.task.stop_ids:
-                if rank < self.k:
-                    self._set_aside(self._child(c, cache, share=False), "stop", c.info.text)
-            elif len(chosen) < self.k:
-                chosen.append(c)
-        parents = self.live
-        self.live = [self._child(c, cache) for c in chosen]
+            if len(self.live) == self.k:
+                break
+            line = self._follow(c)
+            if not line.reason:
+                line.share_cache(c.parent, cache)
+                self.live.append(line)
+            elif rank < self.k:
+                self._set_aside(line)
         for parent in parents:
             parent.drop_cache(cache)
-        for s in list(self.live):
-            if s.stops.matched is not None:
-                self._end_line(s, "stop", s.stops.matched, cache)
-            elif s.n_generated == self.task.limit:
-                self._end_line(s, "length", None, cache)
 
-    def _child(self, c: Candidate, cache: Cache, share: bool = True) -> Sequence:
-        child = c.parent.fork(cache, 0, c.parent.rng, share)
-        child.ids.append(c.id)
-        child.tokens.append(c.info)
-        child.logprob = c.total
-        if c.id not in self.task.stop_ids:
-            child.text += child.stops.push(child.detokenizer.push(c.id))
-        return child
+    def _follow(self, c: Candidate) -> Sequence:
+        """The parent's line with one token more; its reason says whether it ends there."""
+        line = c.parent.fork(0, c.parent.rng)
+        line.ids.append(c.id)
+        line.tokens.append(c.info)
+        line.logprob = c.total
+        if c.id in self.task.stop_ids:
+            line.reason, line.stop = "stop", c.info.text
+            return line
+        line.text += line.stops.push(line.detokenizer.push(c.id))
+        if line.stops.matched is not None:
+            line.reason, line.stop = "stop", line.stops.matched
+        elif line.n_generated == self.task.limit:
+            line.reason = "length"
+        return line
 
-    def _end_line(self, s: Sequence, reason: str, stop: str | None, cache: Cache) -> None:
-        s.drop_cache(cache)
-        self.live.remove(s)
-        self._set_aside(s, reason, stop)
-
-    def _set_aside(self, s: Sequence, reason: str, stop: str | None) -> None:
-        s.reason, s.stop = reason, stop
-        s.text += s.rest()
-        self.ended.append((self._score(s), s))
+    def _set_aside(self, line: Sequence) -> None:
+        line.text += line.rest()
+        self.ended.append((self._score(line), line))
         self.ended = sorted(self.ended, key=lambda e: -e[0])[: self.k]
 
     def _score(self, s: Sequence) -> float:
-        return s.logprob / s.n_generated**self.power
+        return s.logprob / math.pow(s.n_generated, self.power)
 
     def _is_done(self) -> bool:
         if not self.live:
@@ -116,5 +117,5 @@ class BeamJob(Job):
         self.live.clear()
         for index, (score, s) in enumerate(self.ended[: self.task.options.n or 1]):
             s.index = index
-            self.events.put(Chunk(s.text, index, tuple(s.tokens)))
-            self.events.put(self.finished(s, s.reason, score))
+            self.outbox.put(Chunk(s.text, index, tuple(s.tokens)))
+            self.outbox.put(self.finished(s, s.reason, score))

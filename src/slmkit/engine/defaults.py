@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from slmkit.errors import CheckpointError, UnsupportedModel
+from slmkit.errors import CheckpointError, OptionError, UnsupportedModel
+from slmkit.models.config import is_idle
 from slmkit.options import FALLBACKS, Options
+from slmkit.weights.untrusted import shown
 
 # generation_config key -> ours
 TRANSLATED = {
@@ -18,13 +20,13 @@ TRANSLATED = {
     "max_new_tokens": "max_tokens",
     "num_beams": "beams",
 }
-# Keys that change no answer here: bookkeeping, or limits that the context sets.
+# Keys that change no answer here: bookkeeping, how many answers to give, or limits that the context sets.
 NEUTRAL = frozenset(
     """
     _from_model_config transformers_version bos_token_id pad_token_id eos_token_id do_sample temperature use_cache
     max_length cache_implementation output_scores output_logits output_attentions output_hidden_states
-    return_dict_in_generate early_stopping num_return_sequences decoder_start_token_id trust_remote_code
-    """.split()
+    return_dict_in_generate num_return_sequences decoder_start_token_id trust_remote_code
+    """.split()  # noqa: SIM905
 )
 FAMILY_STOPS = frozenset({32000, 32001, 32007})  # <|endoftext|>, <|assistant|>, <|end|> of every published phi3
 
@@ -33,21 +35,24 @@ def generation_defaults(raw: Mapping[str, Any]) -> Options:
     """Options that the checkpoint asks for; what it does not name is greedy and unfiltered.
 
     Temperature and filters apply only where do_sample is true, as in transformers.
-    Raises UnsupportedModel for a setting that would change answers and is not implemented.
+    Raises UnsupportedModel for a setting that would change answers and is not implemented, CheckpointError for a value
+    out of bounds.
     """
     for key, value in raw.items():
-        idle = value is None or value is False or value in (0, 1.0, [], {}, "")
-        if key not in NEUTRAL and key not in TRANSLATED and not idle:
+        if key not in NEUTRAL and key not in TRANSLATED and not is_idle(value):
             raise UnsupportedModel(
-                f"generation_config.json asks for {key} = {value!r}, which slmkit does not have; "
+                f"generation_config.json asks for {shown(key)} = {shown(value)}, which slmkit does not have; "
                 "remove the key to run without it"
             )
     values = {ours: raw[theirs] for theirs, ours in TRANSLATED.items() if raw.get(theirs) is not None}
     if raw.get("do_sample"):
-        values["temperature"] = raw.get("temperature") or 1.0
+        values["temperature"] = 1.0 if raw.get("temperature") is None else raw["temperature"]
     else:
         values = {k: v for k, v in values.items() if k not in ("top_k", "top_p", "min_p")}
-    return Options(**values).over(FALLBACKS)
+    try:
+        return Options(**values).over(FALLBACKS)
+    except OptionError as error:
+        raise CheckpointError(f"generation_config.json cannot be used: {error}") from None
 
 
 def stop_ids(generation: Mapping[str, Any], config: Mapping[str, Any], vocab_size: int) -> frozenset[int]:
@@ -57,7 +62,7 @@ def stop_ids(generation: Mapping[str, Any], config: Mapping[str, Any], vocab_siz
         value = raw.get("eos_token_id")
         ids = value if isinstance(value, list) else [] if value is None else [value]
         if not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
-            raise CheckpointError(f"eos_token_id is {value!r}; a token id or a list of them is needed")
+            raise CheckpointError(f"eos_token_id is {shown(value)}; a token id or a list of them is needed")
         found.update(ids)
     if generation.get("eos_token_id") is None:
         found |= FAMILY_STOPS

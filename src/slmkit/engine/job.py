@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import queue
+import math
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.engine.cache import Cache
+from slmkit.engine.outbox import Outbox
 from slmkit.engine.sampling import choose, likeliest, log_softmax, shape_logits
 from slmkit.engine.sequence import Sequence
-from slmkit.events import Chunk, Event, Finished, Logprob, Started, Timing, TokenInfo, Usage
+from slmkit.errors import RequestError
+from slmkit.events import Chunk, Finished, Logprob, Started, Timing, TokenInfo, Usage
 from slmkit.options import Options
 from slmkit.request import LogitsProcessor, Scorer
 from slmkit.text.detokenize import Detokenizer
@@ -43,10 +45,10 @@ class Task:
 
 @dataclass(eq=False)
 class Job:
-    """A task on its way. `events` receives what the caller sees, an exception if it fails, None at the end."""
+    """A task on its way. The outbox holds what its caller has not taken yet."""
 
     task: Task
-    events: queue.SimpleQueue[Event | BaseException | None] = field(default_factory=queue.SimpleQueue)
+    outbox: Outbox = field(default_factory=Outbox)
     live: list[Sequence] = field(default_factory=list)
     cancelled: bool = False
     started: float = field(default_factory=time.perf_counter)
@@ -55,7 +57,7 @@ class Job:
     def __post_init__(self) -> None:
         self.seed = self.task.options.seed if self.task.options.seed is not None else secrets.randbits(64)
         self.live = [self._sequence()]
-        self.events.put(Started(len(self.task.ids)))
+        self.outbox.put(Started(len(self.task.ids)))
 
     def accept(self, sequence: Sequence, logits: F32, cache: Cache) -> None:
         """Take the row of logits (vocab,) that follows the last id of a live sequence."""
@@ -65,23 +67,25 @@ class Job:
         """Tell the caller that a choice is complete, and free what it held."""
         sequence.drop_cache(cache)
         self.live.remove(sequence)
-        self.events.put(self.finished(sequence, reason))
+        self.outbox.put(self.finished(sequence, reason))
 
     def close(self, cache: Cache, error: BaseException | None = None) -> None:
         """End the job: nothing more is delivered after this."""
         for sequence in self.live:
             sequence.drop_cache(cache)
         self.live.clear()
-        self.events.put(error)
+        self.outbox.put(error)
 
     def info(self, id: int, row: F32 | None) -> TokenInfo:
         """The token's text and, where a row of log probabilities is given, its own and its best rivals'."""
-        text = self.task.tokenizer.id_to_piece(id)
         if row is None:
-            return TokenInfo(id, text)
-        best = likeliest(row, self.task.options.logprobs or 0) if self.task.options.logprobs else ()
-        top = tuple(Logprob(int(i), self.task.tokenizer.id_to_piece(int(i)), float(row[i])) for i in best)
-        return TokenInfo(id, text, float(row[id]), top)
+            return TokenInfo(id, self._piece(id))
+        best = likeliest(row, self.task.options.logprobs).tolist() if self.task.options.logprobs else []
+        top = tuple(Logprob(i, self._piece(i), float(row[i])) for i in best)
+        return TokenInfo(id, self._piece(id), float(row[id]), top)
+
+    def _piece(self, id: int) -> str:
+        return self.task.tokenizer.id_to_piece(id) or ""
 
     def stamp(self) -> None:
         """Note the time of the first token."""
@@ -101,7 +105,7 @@ class Job:
         """The event that ends a choice; the caller's scorer, where there is one, decides its score."""
         now = time.perf_counter()
         if self.task.scorer is not None:
-            score = float(self.task.scorer(sequence.text, sequence.ids[sequence.n_prompt :], sequence.logprob))
+            score = scored(self.task.scorer, sequence)
         return Finished(
             index=sequence.index,
             reason=reason,
@@ -125,7 +129,9 @@ class SampleJob(Job):
         self.stamp()
 
     def _open_others(self, sequence: Sequence, cache: Cache) -> list[Sequence]:
-        twins = [sequence.fork(cache, i, self.rng(i)) for i in range(1, self.task.options.n or 1)]
+        twins = [sequence.fork(i, self.rng(i)) for i in range(1, self.task.options.n or 1)]
+        for twin in twins:
+            twin.share_cache(sequence, cache)
         self.live += twins
         self.n_opened += len(twins)
         return twins
@@ -152,7 +158,20 @@ class SampleJob(Job):
 
     def _emit(self, sequence: Sequence, text: str, info: TokenInfo) -> None:
         sequence.text += text
-        self.events.put(Chunk(text, sequence.index, (info,)))
+        self.outbox.put(Chunk(text, sequence.index, (info,)))
+
+
+def scored(scorer: Scorer, sequence: Sequence) -> float:
+    """The caller's value of a complete answer.   Raises RequestError unless it is a number."""
+    value = scorer(sequence.text, tuple(sequence.ids[sequence.n_prompt :]), sequence.logprob)
+    try:
+        score = float(value)
+    except (TypeError, ValueError):
+        score = math.nan
+    if math.isnan(score):
+        name = getattr(scorer, "__name__", type(scorer).__name__)
+        raise RequestError(f"the scorer {name} returned {value!r}; return a number, higher for better answers")
+    return score
 
 
 def new_job(task: Task) -> Job:

@@ -31,17 +31,22 @@ F64 = NDArray[np.float64]
 def shape_logits(
     logits: F32, ids: Sequence[int], n_prompt: int, options: Options, processors: Sequence[LogitsProcessor] = ()
 ) -> F32:
-    """Steps 1 to 4.   ids: prompt and answer so far.   Returns a new row unless nothing applies."""
+    """Steps 1 to 4.   ids: prompt and answer so far.   Returns a new row unless nothing applies.
+
+    Raises RequestError if a processor returns something else than logits, or if no token is left to choose.
+    """
     if options.logit_bias:
         logits = biased(logits, options.logit_bias)
     for process in processors:
         logits = processed(logits, ids, process)
-    if options.repetition_penalty not in (None, 1.0):
-        logits = repetition_penalized(logits, ids, options.repetition_penalty)  # type: ignore[arg-type]
+    if options.repetition_penalty is not None and options.repetition_penalty != 1.0:
+        logits = repetition_penalized(logits, ids, options.repetition_penalty)
     if options.presence_penalty or options.frequency_penalty:
         logits = count_penalized(
             logits, ids[n_prompt:], options.presence_penalty or 0.0, options.frequency_penalty or 0.0
         )
+    if not logits.max() > -np.inf:
+        raise RequestError("logit_bias and processors leave no token to choose; allow at least one")
     return logits
 
 
@@ -56,7 +61,7 @@ def choose(logits: F32, options: Options, rng: np.random.Generator) -> int:
 def candidates(logits: F32, options: Options) -> tuple[NDArray[np.intp], F64]:
     """Steps 6 and 7: the ids that may be drawn, likeliest first, and their probabilities (they sum to 1)."""
     order = likeliest(logits, options.top_k or len(logits))
-    p = softmax(logits[order].astype(np.float64) / (options.temperature or 1.0))
+    p = softmax(logits[order].astype(np.float64), options.temperature or 1.0)
     if options.top_p is not None and options.top_p < 1:
         p = p[: 1 + int(np.searchsorted(np.cumsum(p), options.top_p))]  # the token that crosses top_p is kept
     if options.min_p:
@@ -75,36 +80,41 @@ def likeliest(logits: F32, k: int) -> NDArray[np.intp]:
     return among[np.argsort(-logits[among], kind="stable")][:k]
 
 
-def softmax(x: F64) -> F64:
-    """exp(x) / sum(exp(x)), shifted by the largest so that nothing overflows."""
-    e = np.exp(x - x.max())
-    return e / e.sum()
+def softmax(x: F64, temperature: float = 1.0) -> F64:
+    """exp(x / temperature) / sum(exp(x / temperature)), shifted by the largest so that no exponential overflows."""
+    with np.errstate(over="ignore"):  # at tiny temperatures all but the likeliest go to -inf, and that is their limit
+        e: F64 = np.exp((x - x.max()) / temperature)
+    e /= e.sum()
+    return e
 
 
 def log_softmax(logits: F32) -> F32:
     """log(softmax(logits)) of one row."""
     shifted = logits - logits.max()
-    return shifted - np.log(np.exp(shifted).sum(dtype=np.float64)).astype(np.float32)
+    row: F32 = shifted - np.log(np.exp(shifted).sum(dtype=np.float64)).astype(np.float32)
+    return row
 
 
 def biased(logits: F32, bias: Mapping[int, float]) -> F32:
-    """Add bias[id] to the logit of each id.   Raises RequestError for an id outside the vocabulary."""
+    """Add bias[id] to the logit of each id; the ids are within the vocabulary."""
     ids = np.fromiter(bias, dtype=np.int64)
-    if len(ids) and ids.max() >= len(logits):
-        raise RequestError(f"logit_bias names token {ids.max()}; this model's ids end at {len(logits) - 1}")
     out = logits.copy()
     out[ids] += np.fromiter(bias.values(), dtype=np.float32)
     return out
 
 
 def processed(logits: F32, ids: Sequence[int], process: LogitsProcessor) -> F32:
-    """The caller's function on a copy, its result checked."""
-    out = np.asarray(process(tuple(ids), logits.copy()), dtype=np.float32)
-    if out.shape != logits.shape or np.isnan(out).any() or not (out > -np.inf).any():
-        raise RequestError(
-            f"the logits processor {getattr(process, '__name__', process)!r} must return {logits.shape} numbers "
-            "with at least one above -inf and no NaN"
-        )
+    """The caller's function on a copy, its result checked.   Raises RequestError."""
+    result = process(tuple(ids), logits.copy())
+    name = getattr(process, "__name__", type(process).__name__)
+    try:
+        out = np.asarray(result, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise RequestError(f"the logits processor {name} returned no array of numbers; return the logits") from None
+    if out.shape != logits.shape:
+        raise RequestError(f"the logits processor {name} returned the shape {out.shape}; return {logits.shape}")
+    if not out.max() < np.inf:  # NaN is not below it either
+        raise RequestError(f"the logits processor {name} returned NaN or +inf; return numbers, -inf to ban a token")
     return out
 
 

@@ -29,21 +29,20 @@ class Work:
 def schedule(sequences: Iterable[Sequence], cache: Cache, step_tokens: int = STEP_TOKENS) -> list[Work]:
     """The plan of one step, first come, first served.
 
-    Sequences in the middle of an answer advance by one token each; what is left of step_tokens goes to prompts. When
-    blocks run out the latest comers give theirs back and read their tokens again later: with results that do not
-    depend on the batch, that changes no answer.
+    Sequences in the middle of an answer advance by one token each; what is left of step_tokens, and at least a block,
+    goes to prompts. When blocks run out the latest comers give theirs back and read their tokens again later: with
+    results that do not depend on the batch, that changes no answer. The first sequence can take every block that
+    others hold, and a context fits the cache, so there is always progress.
     """
-    order = [s for s in sequences if s.n_cached < len(s.ids)]
+    order = list(sequences)
     room = max(step_tokens - sum(_pending(s) == 1 for s in order), BLOCK)
     plan: list[Work] = []
-    while order:
-        sequence = order.pop(0)
-        count = min(_pending(sequence), room) if _pending(sequence) > 1 else 1
-        if count == 0 or not _make_room(sequence, count, order, cache):
-            continue
-        if _pending(sequence) > 1:
-            room -= count
-        plan.append(Work(sequence, count))
+    for i, sequence in enumerate(order):
+        pending = _pending(sequence)
+        count = pending if pending <= 1 else min(pending, room)
+        if count and _make_room(sequence, count, order[i + 1 :], cache):
+            room -= count if pending > 1 else 0
+            plan.append(Work(sequence, count))
     return plan
 
 
@@ -52,12 +51,18 @@ def _pending(sequence: Sequence) -> int:
 
 
 def _make_room(sequence: Sequence, count: int, later: list[Sequence], cache: Cache) -> bool:
+    """Give the sequence blocks for `count` more tokens.   Returns False if there are none to be had.
+
+    later: may lose theirs, the last first; also those that wait with everything read, as beams do for each other.
+    """
     needed = -(-(sequence.n_cached + count) // BLOCK) - len(sequence.blocks)
+    if cache.n_free + sum(len(s.blocks) for s in later) < needed:
+        return False
     for victim in reversed(later):
         if cache.n_free >= needed:
             break
         victim.drop_cache(cache)
-    if cache.n_free < needed:
+    if cache.n_free < needed:  # some of what they held is shared with sequences that keep it
         return False
     sequence.blocks += cache.take(max(needed, 0))
     return True

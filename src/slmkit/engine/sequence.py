@@ -9,6 +9,7 @@ import numpy as np
 
 from slmkit.engine.cache import Cache
 from slmkit.events import TokenInfo
+from slmkit.ops.segments import BLOCK
 from slmkit.text.detokenize import Detokenizer
 from slmkit.text.stops import StopMatcher
 
@@ -51,13 +52,16 @@ class Sequence:
         cache.release(self.blocks)
         self.n_cached = 0
 
-    def fork(self, cache: Cache, index: int, rng: np.random.Generator, share: bool = True) -> Sequence:
-        """A second sequence with the same past, and the same cache where a block is free for it and share is set."""
+    def fork(self, index: int, rng: np.random.Generator) -> Sequence:
+        """A second sequence with the same past, and nothing cached yet."""
         twin = copy.copy(self)
         twin.ids, twin.tokens = list(self.ids), list(self.tokens)
         twin.detokenizer, twin.stops = self.detokenizer.fork(), self.stops.fork()
         twin.index, twin.rng = index, rng
         twin.blocks, twin.n_cached = [], 0
-        if share and cache.n_free:
-            twin.blocks, twin.n_cached = cache.fork(self.blocks, self.n_cached), self.n_cached
         return twin
+
+    def share_cache(self, parent: Sequence, cache: Cache) -> None:
+        """Hold what the parent has cached too; where no block is free to copy its last one, that is read again."""
+        self.n_cached = parent.n_cached if cache.n_free else parent.n_cached // BLOCK * BLOCK
+        self.blocks = cache.fork(parent.blocks, self.n_cached)

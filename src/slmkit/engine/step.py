@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from slmkit.engine.cache import Cache
 from slmkit.engine.job import Job
 from slmkit.engine.scheduler import STEP_TOKENS, Work, schedule
+from slmkit.engine.sequence import Sequence
+from slmkit.errors import ModelError, RuntimeFailure
 from slmkit.layers.step import Step
 from slmkit.ops.segments import BLOCK, Segments
 
@@ -33,14 +35,19 @@ class Engine:
         self._drop_cancelled()
         self._rebuild_crossed()
         plan = schedule((s for job in self.jobs for s in job.live), self.cache, self.step_tokens)
-        logits = forward(self.model, self.cache, plan) if plan else ()
-        for job, sequence, row in self._owners(plan, logits):
-            self._accept(job, sequence, row)
+        assert plan or not self.jobs, "no job can go on"
+        if plan:
+            complete = [(self._owner(work.sequence), work.sequence) for work in plan if work.is_complete]
+            logits = forward(self.model, self.cache, plan)
+            for (job, sequence), row in zip(complete, logits, strict=True):
+                self._accept(job, sequence, row)
         self._close_finished()
 
-    def fail(self, error: BaseException) -> None:
-        """End every job with an error."""
+    def fail(self, message: str, cause: BaseException | None = None) -> None:
+        """End every job with a RuntimeFailure of its own: an exception is raised in one thread only."""
         for job in list(self.jobs):
+            error = RuntimeFailure(message)
+            error.__cause__ = cause
             self._end(job, error)
 
     def _drop_cancelled(self) -> None:
@@ -55,19 +62,17 @@ class Engine:
                 sequence.drop_cache(self.cache)
                 sequence.table = table
 
-    def _owners(self, plan: list[Work], logits: Iterable[F32]) -> Iterator[tuple[Job, Any, F32]]:
-        owner = {id(s): job for job in self.jobs for s in job.live}
-        rows = iter(logits)
-        for work in plan:
-            if work.sequence.n_cached == len(work.sequence.ids):
-                yield owner[id(work.sequence)], work.sequence, next(rows)
+    def _owner(self, sequence: Sequence) -> Job:
+        return next(job for job in self.jobs if sequence in job.live)
 
-    def _accept(self, job: Job, sequence: Any, row: F32) -> None:
+    def _accept(self, job: Job, sequence: Sequence, row: F32) -> None:
         if job not in self.jobs:
             return  # an earlier row of this step ended it
         try:
+            if not np.isfinite(row).all():
+                raise ModelError("the model's logits are not all finite numbers; fetch its weights again")
             job.accept(sequence, row, self.cache)
-        except Exception as error:  # the caller's own functions run in there: theirs is the only job that ends
+        except BaseException as error:  # the caller's own functions run in there: theirs is the only job that ends
             self._end(job, error)
 
     def _close_finished(self) -> None:
@@ -79,7 +84,7 @@ class Engine:
         job.close(self.cache, error)
 
 
-def forward(model: Any, cache: Cache, plan: Sequence[Work]) -> F32:
+def forward(model: Any, cache: Cache, plan: list[Work]) -> F32:
     """Run the planned tokens and mark them cached.   Returns (complete sequences, vocab), in the plan's order."""
     ids, step = assemble(plan, cache)
     hidden = model.hidden(ids, step)
@@ -92,7 +97,7 @@ def forward(model: Any, cache: Cache, plan: Sequence[Work]) -> F32:
     return logits
 
 
-def assemble(plan: Sequence[Work], cache: Cache) -> tuple[NDArray[np.int32], Step]:
+def assemble(plan: list[Work], cache: Cache) -> tuple[NDArray[np.int32], Step]:
     """The plan as arrays: ids (tokens,) and what Step describes."""
     starts = np.zeros(len(plan) + 1, np.int32)
     np.cumsum([w.count for w in plan], out=starts[1:])

@@ -4,35 +4,45 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from slmkit.engine.job import Job, Task, new_job
+from slmkit.engine.outbox import Item
 from slmkit.engine.step import Engine
-from slmkit.errors import RuntimeFailure
+from slmkit.errors import RequestError, RuntimeFailure
 from slmkit.events import Event
+
+Inbox = queue.SimpleQueue[Job | None]  # None: end every job and the thread
 
 
 class Worker:
-    """Runs an Engine on a thread of its own, started with the first task. Any thread may call it."""
+    """Runs an Engine on a thread of its own, started with the first task. Any thread may call it.
+
+    The thread ends with close(), or when nobody holds the worker or any of its events any more.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._inbox: Inbox = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._closed = False
 
-    def submit(self, task: Task) -> Iterator[Event]:
+    def submit(self, task: Task) -> Events:
         """Start the task now; the iterator gives its events. Closing the iterator, or dropping it, cancels the task."""
         job = new_job(task)
         with self._lock:
             if self._closed:
                 raise RuntimeFailure("this model was closed; load it again")
+            if self._thread is threading.current_thread():
+                raise RequestError("a processor or scorer asked its own model, which waits for it; use a second model")
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="slmkit-engine", daemon=True)
+                self._thread = threading.Thread(
+                    target=_run, args=(self._engine, self._inbox), name="slmkit-engine", daemon=True
+                )
                 self._thread.start()
             self._inbox.put(job)
-        return Events(job)
+        return Events(job, self)
 
     def close(self) -> None:
         """End every job and the thread."""
@@ -40,49 +50,69 @@ class Worker:
             thread, self._thread, self._closed = self._thread, None, True
         if thread is not None:
             self._inbox.put(None)
-            thread.join()
+            if thread is not threading.current_thread():
+                thread.join()
 
-    def _run(self) -> None:
-        engine = self._engine
-        while self._take_in():
-            try:
-                engine.step()
-            except Exception as error:  # whoever is waiting must hear of it, and the next request gets its chance
-                engine.fail(error)
-        engine.fail(RuntimeFailure("the model was closed while it answered; load it again"))
+    def __del__(self) -> None:
+        self._inbox.put(None)
 
-    def _take_in(self) -> bool:
-        """Hand new jobs to the engine, waiting for one if it has none.   Returns False to end."""
-        while True:
-            try:
-                job = self._inbox.get(block=not self._engine.jobs)
-            except queue.Empty:
-                return True
-            if job is None:
-                return False
-            self._engine.add(job)
+
+def _run(engine: Engine, inbox: Inbox) -> None:
+    while _take_in(engine, inbox):
+        try:
+            engine.step()
+        except BaseException as error:  # whoever is waiting must hear of it, and the next request gets its chance
+            engine.fail(f"a step of the engine failed ({type(error).__name__}: {error}); this is a bug of slmkit", error)
+    engine.fail("the model was closed while it answered; load it again")
+
+
+def _take_in(engine: Engine, inbox: Inbox) -> bool:
+    """Hand new jobs to the engine, waiting for one if it has none.   Returns False to end."""
+    while True:
+        try:
+            job = inbox.get(block=not engine.jobs)
+        except queue.Empty:
+            return True
+        if job is None:
+            return False
+        engine.add(job)
 
 
 class Events(Iterator[Event]):
-    """The events of one job."""
+    """The events of one job, for one reader."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, worker: Worker) -> None:
         self._job = job
-        self._ended = False
+        self._worker = worker  # held, so that a model that nobody else holds goes on answering
+        self.ended = False
 
     def __next__(self) -> Event:
-        if self._ended:
+        if self.ended:
             raise StopIteration
-        event = self._job.events.get()
-        if event is None or isinstance(event, BaseException):
-            self._ended = True
-            raise event or StopIteration
-        return event
+        return self._event(self._job.outbox.get())
+
+    def ready(self) -> Iterator[Event]:
+        """The events that can be had without waiting; `ended` says whether there will be more."""
+        while not self.ended:
+            try:
+                yield self._event(self._job.outbox.get(wait=False))
+            except (queue.Empty, StopIteration):
+                return
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Call `wake` in the engine's thread whenever there is something more for `ready`."""
+        self._job.outbox.listen(wake)
 
     def close(self) -> None:
-        """Cancel: the job ends with the engine's next step."""
+        """Cancel: the job ends before the engine's next step, and nothing more comes of it."""
         self._job.cancelled = True
-        self._ended = True
+        self.ended = True
 
     def __del__(self) -> None:
         self.close()
+
+    def _event(self, item: Item) -> Event:
+        if item is None or isinstance(item, BaseException):
+            self.ended = True
+            raise item or StopIteration
+        return item

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from slmkit.errors import CheckpointError, UnsupportedModel
+from slmkit.weights.untrusted import shown
 
 # Keys that configurations carry and that do not change what the model computes.
 NEUTRAL = frozenset(
@@ -17,8 +17,16 @@ NEUTRAL = frozenset(
     add_cross_attention cross_attention_hidden_size tie_encoder_decoder torchscript use_bfloat16 pruned_heads
     chunk_size_feed_forward id2label label2id num_labels problem_type finetuning_task task_specific_params
     tokenizer_class prefix gradient_checkpointing pretraining_tp
-    """.split()
+    """.split()  # noqa: SIM905
 )
+
+
+MOST = 1e30  # larger numbers would overflow in float32
+
+
+def is_idle(value: Any) -> bool:
+    """Whether a setting switches nothing on: null, false, 0, 1 or empty. true is not 1."""
+    return value is None or value is False or (not isinstance(value, bool) and value in (0, 1, [], {}, ""))
 
 
 class ConfigReader:
@@ -28,33 +36,35 @@ class ConfigReader:
         self.raw, self.family = raw, family
         self._seen = {"rope_scaling", "rope_parameters"}
 
-    def integer(self, key: str, default: int | None = None, within: Mapping[str, Any] | None = None) -> int:
+    def integer(
+        self, key: str, default: int | None = None, within: Mapping[str, Any] | None = None, most: int = 2**31 - 1
+    ) -> int:
         """A whole number; at least 1 unless the default is lower."""
         value = self._get(key, default, within)
         low = 1 if default is None else min(1, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**31:
-            raise CheckpointError(f"config.json has {key} = {value!r}; a whole number of {low} or more is needed")
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= most:
+            raise CheckpointError(f"config.json has {key} = {shown(value)}; it takes a whole number from {low} to {most}")
         return value
 
     def number(self, key: str, default: float | None = None, within: Mapping[str, Any] | None = None) -> float:
-        """A finite number above 0."""
+        """A number above 0 that float32 can hold."""
         value = self._get(key, default, within)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-            raise CheckpointError(f"config.json has {key} = {value!r}; a finite number above 0 is needed")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < MOST:
+            raise CheckpointError(f"config.json has {key} = {shown(value)}; a number above 0 and below 1e30 is needed")
         return float(value)
 
     def boolean(self, key: str, default: bool) -> bool:
         """true or false."""
         value = self._get(key, default, None)
         if not isinstance(value, bool):
-            raise CheckpointError(f"config.json has {key} = {value!r}; true or false is needed")
+            raise CheckpointError(f"config.json has {key} = {shown(value)}; true or false is needed")
         return value
 
     def numbers(self, table: Mapping[str, Any], key: str, count: int) -> tuple[float, ...]:
-        """A list of exactly `count` finite numbers above 0."""
+        """A list of exactly `count` numbers above 0 that float32 can hold."""
         values = table.get(key)
         ok = isinstance(values, list) and all(
-            isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v < math.inf for v in values
+            isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v < MOST for v in values
         )
         if not ok or len(values) != count:  # type: ignore[arg-type]
             size = len(values) if isinstance(values, list) else "no"
@@ -65,7 +75,7 @@ class ConfigReader:
         """Refuse any other value."""
         value = self._get(key, default, None)
         if value != accepted:
-            raise UnsupportedModel(f"config.json has {key} = {value!r}; {self.family} here has only {accepted!r}")
+            raise UnsupportedModel(f"config.json has {key} = {shown(value)}; {self.family} here has only {accepted!r}")
 
     def require(self, condition: bool, problem: str) -> None:
         """Refuse a combination that cannot be computed."""
@@ -76,22 +86,28 @@ class ConfigReader:
         """Refuse a table with keys outside `keys`."""
         extra = sorted(set(table) - set(keys))
         if extra:
-            raise UnsupportedModel(f"{name} in config.json has {extra[0]!r}, which {self.family} here does not know")
+            raise UnsupportedModel(f"{name} in config.json has {shown(extra[0])}, which {self.family} here does not know")
 
     def rope_parameters(self) -> Mapping[str, Any]:
         """The rotary settings, whether spelled `rope_scaling` or `rope_parameters`; empty for plain RoPE."""
-        table = self.raw.get("rope_parameters") or self.raw.get("rope_scaling") or {}
-        if not isinstance(table, Mapping):
-            raise CheckpointError(f"config.json has rope_scaling = {table!r}; an object or null is needed")
+        new, old = self.raw.get("rope_parameters") or {}, self.raw.get("rope_scaling") or {}
+        for table in (new, old):
+            if not isinstance(table, Mapping):
+                raise CheckpointError(f"config.json has {shown(table)} for its rotary settings; it takes an object")
+        self.require(not new or not old or new == old, "rope_parameters and rope_scaling both say how positions turn")
+        table = new or old
+        for key in ("original_max_position_embeddings", "rope_theta", "partial_rotary_factor"):
+            inside, outside = table.get(key), self.raw.get(key)
+            self.require(None in (inside, outside) or inside == outside,
+                         f"{key} is {shown(outside)}, and {shown(inside)} among the rotary settings")  # fmt: skip
         return table
 
     def finish(self) -> None:
         """Refuse a setting that nobody read, is switched on, and is not known to be neutral."""
         for key, value in self.raw.items():
-            idle = value is None or value is False or value in (0, 1.0, [], {}, "")
-            if key not in self._seen and key not in NEUTRAL and not key.startswith("_") and not idle:
+            if key not in self._seen and key not in NEUTRAL and not key.startswith("_") and not is_idle(value):
                 raise UnsupportedModel(
-                    f"config.json has {key} = {value!r}, which {self.family} here does not know; "
+                    f"config.json has {shown(key)} = {shown(value)}, which {self.family} here does not know; "
                     "remove the key if it does not change what the model computes"
                 )
 

@@ -19,9 +19,11 @@ from slmkit.layers.norm import RMSNorm
 from slmkit.layers.rope import LongRope, Rope
 from slmkit.layers.step import Step
 from slmkit.models.config import ConfigReader
+from slmkit.weights.untrusted import shown
 
 F32 = NDArray[np.float32]
 LONGROPE_NAMES = ("longrope", "su", "yarn")  # three spellings of the same thing in published files
+MOST_LAYERS = 1000  # the published ones have 40; the names of a billion layers would not fit in memory
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,14 @@ class Config:
         read.must_be("attention_bias", False, default=False)
         heads = read.integer("num_attention_heads")
         hidden = read.integer("hidden_size")
-        read.require("head_dim" in raw or hidden % heads == 0, f"{hidden} features do not divide into {heads} heads")
+        own_head_dim = raw.get("head_dim") is not None
+        read.require(own_head_dim or hidden % heads == 0, f"{hidden} features do not divide into {heads} heads")
         head_dim = read.integer("head_dim", default=hidden // heads)
         kv_heads = read.integer("num_key_value_heads", default=heads)
         context = read.integer("max_position_embeddings")
         rope = read.rope_parameters()
-        rotary_dim = int(head_dim * read.number("partial_rotary_factor", default=1.0, within=rope))
+        rotated = read.number("partial_rotary_factor", default=1.0, within=rope)
+        rotary_dim = int(head_dim * rotated)
         read.require(heads % kv_heads == 0, f"{heads} attention heads cannot share {kv_heads} key/value heads evenly")
         read.require(head_dim % 2 == 0 and rotary_dim % 2 == 0 and 0 < rotary_dim <= head_dim,
                      f"a head of {head_dim} features with {rotary_dim} rotated cannot be paired")  # fmt: skip
@@ -65,7 +69,7 @@ class Config:
             vocab_size=read.integer("vocab_size"),
             hidden_size=hidden,
             intermediate_size=read.integer("intermediate_size"),
-            num_hidden_layers=read.integer("num_hidden_layers"),
+            num_hidden_layers=read.integer("num_hidden_layers", most=MOST_LAYERS),
             num_attention_heads=heads,
             num_key_value_heads=kv_heads,
             head_dim=head_dim,
@@ -88,8 +92,9 @@ def _longrope(read: ConfigReader, rope: Mapping[str, Any], context: int, pairs: 
     if kind == "default":
         read.known(rope, "rope_scaling", common)
         return None
-    read.require(kind in LONGROPE_NAMES, f"rope type {kind!r} is not one of default, {', '.join(LONGROPE_NAMES)}")
+    read.require(kind in LONGROPE_NAMES, f"rope type {shown(kind)} is not one of default, {', '.join(LONGROPE_NAMES)}")
     read.known(rope, "rope_scaling", common | {"short_factor", "long_factor", "factor", "attention_factor"})
+    read.require(original > 1, "original_max_position_embeddings is 1, and LongRoPE divides by its logarithm")
     stretch = read.number("factor", default=context / original, within=rope)
     factor = 1.0 if stretch <= 1 else math.sqrt(1 + math.log(stretch) / math.log(original))
     return LongRope(
@@ -162,7 +167,7 @@ class Phi3:
 
     def hidden(self, ids: NDArray[np.int32], step: Step) -> F32:
         """Last hidden states, before the final norm.   ids: (tokens,).   Returns (tokens, hidden)."""
-        x = self.ops.embed(self.embed_tokens, ids)
+        x: F32 = self.ops.embed(self.embed_tokens, ids)
         cos, sin = self.rope(step.positions, step.lengths)
         for layer in self.layers:
             x = layer(x, step, cos, sin)

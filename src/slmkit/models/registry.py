@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from slmkit.errors import UnsupportedModel
+from slmkit.weights.untrusted import shown
 
 ARCHITECTURES = {"phi3": "slmkit.models.phi3"}
 
@@ -14,7 +15,9 @@ ARCHITECTURES = {"phi3": "slmkit.models.phi3"}
 def architecture(config: Mapping[str, Any]) -> Any:
     """The module for a config.json: it has Config, Phi3-like model class under MODEL, and expected_tensors."""
     kind = config.get("model_type")
-    if kind not in ARCHITECTURES:
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        raise UnsupportedModel(f"config.json has model_type {kind!r}; the architectures here are: {known}")
+        raise UnsupportedModel(
+            f"config.json has model_type {shown(kind)}, which slmkit cannot run; the architectures here are: {known}"
+        )
     return import_module(ARCHITECTURES[kind])
