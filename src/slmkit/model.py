@@ -7,14 +7,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from contextlib import aclosing, suppress
 from dataclasses import fields
 from difflib import get_close_matches
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
-from slmkit.backends.base import Backend, Events
 from slmkit.backends.registry import open_backend
 from slmkit.errors import OptionError, RequestError
 from slmkit.events import Answer, Chunk, Event, Finished, collect
 from slmkit.options import LoadOptions, Options
 from slmkit.request import Message, Request, as_messages
+
+if TYPE_CHECKING:
+    from slmkit.backends.base import Backend, Events
 
 Conversation = Sequence["Message | Mapping[str, str]"]
 
@@ -92,7 +94,7 @@ class Model:
         return self._answer(_request(as_messages(messages), options))
 
     def stream(self, prompt: str | Conversation, **options: Any) -> Iterator[str]:
-        """The answer's text as it is made: of a continued text, or of a conversation. Closing it cancels the request."""
+        """The answer's text as it is made: of a continued text, or of a conversation. Closing it cancels."""
         return _texts(self.events(_request(prompt, options, single="stream")))
 
     def generator(self, prompt: str | Conversation, **options: Any) -> Generator:

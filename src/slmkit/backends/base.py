@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from slmkit.errors import UnsupportedFeature
 from slmkit.events import Event
-from slmkit.request import Message, Request
+
+if TYPE_CHECKING:
+    from slmkit.request import Message, Request
 
 
 @dataclass(frozen=True)

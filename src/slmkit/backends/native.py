@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slmkit.backends.base import Capabilities
 from slmkit.engine.cache import Cache
@@ -21,13 +20,17 @@ from slmkit.ops.choose import choose
 from slmkit.ops.matrix import Matrix
 from slmkit.ops.segments import BLOCK
 from slmkit.options import LoadOptions, Options
-from slmkit.request import Message, Request
 from slmkit.text.prompt import Prompt, chat_prompt, text_prompt
 from slmkit.text.template import ChatTemplate
 from slmkit.text.tokenizer import Tokenizer
 from slmkit.weights.checkpoint import Checkpoint
 from slmkit.weights.load import Weights, load_weights
 from slmkit.weights.locate import locate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from slmkit.request import Message, Request
 
 Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
 Notice = Callable[[str], None]
@@ -122,9 +125,9 @@ class NativeBackend:
         options = asked.over(self.loaded.defaults)
         if (options.beams or 1) > 1:
             if asked.temperature:
-                raise OptionError(f"{options.beams} beams take the likeliest lines; leave temperature out or set it to 0")
+                raise OptionError(f"{options.beams} beams take the likeliest lines; leave out temperature or make it 0")
             if (options.n or 1) > (options.beams or 1):
-                raise OptionError(f"n is {options.n}, more than the {options.beams} beams; ask for as many beams or more")
+                raise OptionError(f"n is {options.n}, more than the {options.beams} beams; ask for as many beams")
             options = replace(options, temperature=0.0)
         last = self.loaded.config.vocab_size - 1
         for id in options.logit_bias or {}:
@@ -183,6 +186,7 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
         "weight_bytes": weights.nbytes,
         **_cost_of_a_token(weights, config),
         "kernels": ops.description,
+        "kernel_set": ops.NAME,
         "context": plan.context,
         "model_context": config.max_position_embeddings,
         "cache_bytes_per_token": plan.bytes_per_token,
@@ -205,7 +209,7 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
 
 
 def _cost_of_a_token(weights: Weights, config: Any) -> dict[str, int]:
-    """Weight bytes that one decoded token reads; its multiply-adds in the layers, the head, and for each key it sees."""
+    """Weight bytes that a decoded token reads; its multiply-adds in the layers, the head, and for each key it sees."""
     head = "model.embed_tokens.weight" if config.tie_word_embeddings else "lm_head.weight"
     matrices = {name: m for name, m in weights.items() if isinstance(m, Matrix)}
     layers = [m for name, m in matrices.items() if name.startswith("model.layers.")]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from slmkit.backends.base import Backend
-from slmkit.options import LoadOptions
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from slmkit.backends.base import Backend
+    from slmkit.options import LoadOptions
 
 
 def open_backend(name: str, options: LoadOptions, **callbacks: object) -> Backend:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slmkit.engine.cache import Cache
 from slmkit.engine.job import Job, Task
 from slmkit.engine.sampling import likeliest, log_softmax, shape_logits
-from slmkit.engine.sequence import Sequence
 from slmkit.events import Chunk, TokenInfo
+
+if TYPE_CHECKING:
+    from slmkit.engine.cache import Cache
+    from slmkit.engine.sequence import Sequence
 
 F32 = NDArray[np.float32]
 

@@ -51,7 +51,7 @@ class Cache:
         blocks.clear()
 
     def fork(self, blocks: list[int], n_tokens: int) -> list[int]:
-        """A second sequence's blocks with the same first n_tokens: whole blocks are shared, a part-filled one is copied.
+        """A second sequence's blocks with the same first n_tokens: whole ones are shared, a part-filled one is copied.
 
         Takes one free block when n_tokens is not a multiple of 32.
         """

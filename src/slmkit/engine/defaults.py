@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slmkit.errors import CheckpointError, OptionError, UnsupportedModel
 from slmkit.models.config import is_idle
 from slmkit.options import FALLBACKS, Options
 from slmkit.weights.untrusted import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # generation_config key -> ours
 TRANSLATED = {

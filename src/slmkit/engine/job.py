@@ -6,21 +6,24 @@ import math
 import secrets
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slmkit.engine.cache import Cache
 from slmkit.engine.outbox import Outbox
 from slmkit.engine.sampling import choose, likeliest, log_softmax, shape_logits
 from slmkit.engine.sequence import Sequence
 from slmkit.errors import RequestError
 from slmkit.events import Chunk, Finished, Logprob, Started, Timing, TokenInfo, Usage
-from slmkit.options import Options
-from slmkit.request import LogitsProcessor, Scorer
 from slmkit.text.detokenize import Detokenizer
 from slmkit.text.stops import StopMatcher
-from slmkit.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from slmkit.engine.cache import Cache
+    from slmkit.options import Options
+    from slmkit.request import LogitsProcessor, Scorer
+    from slmkit.text.tokenizer import Tokenizer
 
 F32 = NDArray[np.float32]
 

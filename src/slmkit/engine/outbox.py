@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from slmkit.events import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Item = Event | BaseException | None  # None: the job has ended; an exception: it has failed
 

@@ -15,14 +15,18 @@ Every row is (vocab,) float32. Reported log probabilities are the model's own, f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.errors import RequestError
-from slmkit.options import Options
-from slmkit.request import LogitsProcessor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from slmkit.options import Options
+    from slmkit.request import LogitsProcessor
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from slmkit.engine.cache import Cache
-from slmkit.engine.sequence import Sequence
 from slmkit.ops.segments import BLOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from slmkit.engine.cache import Cache
+    from slmkit.engine.sequence import Sequence
 
 # Tokens of one step. A prompt is read in pieces of at most this many, so that others' answers go on between them.
 STEP_TOKENS = 256

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from slmkit.engine.cache import Cache
-from slmkit.events import TokenInfo
 from slmkit.ops.segments import BLOCK
-from slmkit.text.detokenize import Detokenizer
-from slmkit.text.stops import StopMatcher
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from slmkit.engine.cache import Cache
+    from slmkit.events import TokenInfo
+    from slmkit.text.detokenize import Detokenizer
+    from slmkit.text.stops import StopMatcher
 
 
 @dataclass(eq=False)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slmkit.engine.cache import Cache
-from slmkit.engine.job import Job
 from slmkit.engine.scheduler import STEP_TOKENS, Work, schedule
-from slmkit.engine.sequence import Sequence
 from slmkit.errors import ModelError, RuntimeFailure
 from slmkit.layers.step import Step
 from slmkit.ops.segments import BLOCK, Segments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from slmkit.engine.cache import Cache
+    from slmkit.engine.job import Job
+    from slmkit.engine.sequence import Sequence
 
 F32 = NDArray[np.float32]
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from slmkit.engine.job import Job, Task, new_job
-from slmkit.engine.outbox import Item
-from slmkit.engine.step import Engine
 from slmkit.errors import RequestError, RuntimeFailure
 from slmkit.events import Event
+
+if TYPE_CHECKING:
+    from slmkit.engine.outbox import Item
+    from slmkit.engine.step import Engine
 
 Inbox = queue.SimpleQueue[Job | None]  # None: end every job and the thread
 
@@ -62,7 +65,7 @@ def _run(engine: Engine, inbox: Inbox) -> None:
         try:
             engine.step()
         except BaseException as error:  # whoever is waiting must hear of it, and the next request gets its chance
-            engine.fail(f"a step of the engine failed ({type(error).__name__}: {error}); this is a bug of slmkit", error)
+            engine.fail(f"a step failed ({type(error).__name__}: {error}); try a smaller request, or report it", error)
     engine.fail("the model was closed while it answered; load it again")
 
 

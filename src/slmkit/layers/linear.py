@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slmkit.ops.matrix import Matrix
+if TYPE_CHECKING:
+    from slmkit.ops.matrix import Matrix
 
 F32 = NDArray[np.float32]
 

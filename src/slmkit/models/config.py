@@ -43,7 +43,7 @@ class ConfigReader:
         value = self._get(key, default, within)
         low = 1 if default is None else min(1, default)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= most:
-            raise CheckpointError(f"config.json has {key} = {shown(value)}; it takes a whole number from {low} to {most}")
+            raise CheckpointError(f"config.json has {key} = {shown(value)}; it must be a whole number, {low} to {most}")
         return value
 
     def number(self, key: str, default: float | None = None, within: Mapping[str, Any] | None = None) -> float:
@@ -86,7 +86,7 @@ class ConfigReader:
         """Refuse a table with keys outside `keys`."""
         extra = sorted(set(table) - set(keys))
         if extra:
-            raise UnsupportedModel(f"{name} in config.json has {shown(extra[0])}, which {self.family} here does not know")
+            raise UnsupportedModel(f"{name} in config.json has {shown(extra[0])}; {self.family} here does not know it")
 
     def rope_parameters(self) -> Mapping[str, Any]:
         """The rotary settings, whether spelled `rope_scaling` or `rope_parameters`; empty for plain RoPE."""

@@ -7,9 +7,8 @@ gated MLP with one fused gate/up matrix; no biases. Source: arXiv 2404.14219 and
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,13 @@ from numpy.typing import NDArray
 from slmkit.layers.linear import Linear
 from slmkit.layers.norm import RMSNorm
 from slmkit.layers.rope import LongRope, Rope
-from slmkit.layers.step import Step
 from slmkit.models.config import ConfigReader
 from slmkit.weights.untrusted import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from slmkit.layers.step import Step
 
 F32 = NDArray[np.float32]
 LONGROPE_NAMES = ("longrope", "su", "yarn")  # three spellings of the same thing in published files

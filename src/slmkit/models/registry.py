@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slmkit.errors import UnsupportedModel
 from slmkit.weights.untrusted import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ARCHITECTURES = {"phi3": "slmkit.models.phi3"}
 
