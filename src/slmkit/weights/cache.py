@@ -17,7 +17,7 @@ from slmkit.weights.checkpoint import Checkpoint
 from slmkit.weights.expect import Shape, check_tensors
 from slmkit.weights.fingerprint import source_sha256
 from slmkit.weights.packed import LAYOUT, Tensor, packed_metadata, packed_plan, read_packed
-from slmkit.weights.packing import Progress, pack_tensors
+from slmkit.weights.packing import WAITING, Progress, pack_tensors
 from slmkit.weights.safetensors import SafetensorsFile, SafetensorsWriter
 
 
@@ -45,7 +45,9 @@ def load_packed(
     make_folder(path.parent)
     remove_leftovers(path.parent)
     plan, metadata = packed_plan(expected, quantization), packed_metadata(expected, quantization, sha256)
-    with SafetensorsWriter(path, plan, metadata, waiting=lambda: progress("waiting", 0, 1)) as writer:
+    with SafetensorsWriter(
+        path, plan, metadata, waiting=lambda: progress(WAITING, 0, checkpoint.total_bytes)
+    ) as writer:
         found = _read(path, expected)  # another process may have made it while this one waited
         if found is not None:
             return found

@@ -58,6 +58,11 @@ class Checkpoint:
         """The text that the first file carries beside its tensors."""
         return self.files[0].metadata if self.files else {}
 
+    @property
+    def total_bytes(self) -> int:
+        """Of all safetensors files."""
+        return sum(file.identity.size for file in self.files)
+
     def shape(self, name: str) -> tuple[int, ...]:
         return self._info(name).shape
 

@@ -49,7 +49,7 @@ def check_shapes(expected: Mapping[str, Shape], held: Mapping[str, Shape], where
         names = _some(missing, lambda name: shown(name) + _hint(name, extra))
         raise CheckpointError(f"{where} lacks {names}; fetch all of the model's files again")
     if extra:
-        names = _some(extra, lambda name: shown(name) + _hint(name, expected))
+        names = _some(extra, shown)
         raise CheckpointError(
             f"{where} also has {names}, which this model has no use for and which would change its answers; "
             "is config.json the right one?"

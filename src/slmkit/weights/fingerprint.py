@@ -12,7 +12,7 @@ from pathlib import Path
 from slmkit.errors import CheckpointError
 from slmkit.weights.atomic import make_folder, write_atomically
 from slmkit.weights.checkpoint import Checkpoint
-from slmkit.weights.packing import Progress, silent
+from slmkit.weights.packing import READING, Progress, silent
 from slmkit.weights.safetensors import FileIdentity, SafetensorsFile
 from slmkit.weights.untrusted import open_regular, read_json
 
@@ -28,13 +28,13 @@ def source_sha256(checkpoint: Checkpoint, progress: Progress = silent, memo: Pat
     is replaced or written to gets another identity and is read again.
     Raises CheckpointError if a file is not the one that was opened any more, StorageError if memo cannot be written.
     """
-    total = sum(file.identity.size for file in checkpoint.files)
+    total = checkpoint.total_bytes
     done = 0
 
     def read(n: int) -> None:
         nonlocal done
         done += n
-        progress("reading", done, total)
+        progress(READING, done, total)
 
     digests = {file.path.name: _remembered(file, memo, read) for file in checkpoint.files}
     lines = "".join(f"{digest}  {name}\n" for name, digest in digests.items())

@@ -63,7 +63,7 @@ def load_weights(
 
     An original checkpoint is packed as `quantize` says (default q4) into the cache and mapped from there, or for "none"
     mapped as it is. A folder that `slm quantize` wrote is mapped.
-    ops: their `pack` is used if they have one.   progress: told of "reading", "packing" and "waiting", in bytes.
+    ops: their `pack` is used if they have one.   progress: told of what takes long, in bytes.
     Raises OptionError if quantize is unknown or not what a packed folder holds; CheckpointError; StorageError.
     """
     checkpoint = source if isinstance(source, Checkpoint) else Checkpoint.open(source)

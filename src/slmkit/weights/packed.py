@@ -78,11 +78,12 @@ def read_packed(file: SafetensorsFile, expected: Mapping[str, Shape]) -> dict[st
     matrices = _matrices(file)
     stored = {name: shape for format, name, n, k in matrices for name, _, shape in _matrix_plan(name, format, (n, k))}
     plain = {name: info.shape for name, info in file.tensors.items() if name not in stored}
-    check_shapes(expected, {name: (n, k) for _, name, n, k in matrices} | plain, file.path)
-    found: dict[str, Tensor] = {name: _stored(file, name, "F32", shape) for name, shape in plain.items()}
+    found: dict[str, Tensor] = {}
     for format, name, n, k in matrices:
         data, scale = (_stored(file, *tensor) for tensor in _matrix_plan(name, format, (n, k)))
         found[name] = Matrix(format, n, k, data, scale)
+    check_shapes(expected, {name: (n, k) for _, name, n, k in matrices} | plain, file.path)
+    found |= {name: _stored(file, name, "F32", shape) for name, shape in plain.items()}
     return {name: found[name] for name in expected}
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
 from slmkit.ops.matrix import TILE, Matrix
-from slmkit.ops.pack import as_f32, pack
+from slmkit.ops.pack import NOT_FINITE, as_f32, pack
 from slmkit.weights.checkpoint import Checkpoint
 from slmkit.weights.expect import Shape
 from slmkit.weights.packed import packed_format
@@ -19,14 +19,15 @@ from slmkit.weights.untrusted import shown
 
 # (dense rows, format) -> Matrix: `slmkit.ops.pack.pack` or its native twin
 Pack = Callable[[NDArray[Any], str], Matrix]
-# (what is being done: "reading", "packing" or "waiting"; bytes done; bytes in all)
+# (what is being done, for people: one of the three below; bytes done; bytes in all)
 Progress = Callable[[str, int, int], None]
+READING = "reading the weights"
+PACKING = "packing the weights"
+WAITING = "waiting for another process that packs this model"
 
 # Weights packed at once. 1 M is as fast as it gets with the NumPy packer (47 M weights/s; 6 M at once: 9.5 M/s, as the
 # intermediate arrays leave the processor's cache) and takes some 30 MB.
 _AT_ONCE = 1 << 20
-# The bits of a number's exponent, all set for infinities and what is no number, and an integer type to see them.
-_EXPONENT = {"F32": (np.uint32, 0x7F800000), "F16": (np.uint16, 0x7C00), "BF16": (np.uint16, 0x7F80)}
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -49,16 +50,16 @@ def pack_tensors(
 ) -> None:
     """Append every expected tensor to the writer, in that order.
 
-    Raises CheckpointError for weights that are not finite or too large, StorageError if the disk fails.
+    Raises StorageError, before any work, if the disk has no room; CheckpointError for weights that are no numbers.
     """
     pack = packer(ops)
+    writer.begin()
     total = sum(checkpoint.n_bytes(name) for name in expected)
     done = 0
     for name, shape in expected.items():
         format = packed_format(name, shape, quantization)
         if format is None:
-            _check_finite(checkpoint.tensor(name), name, checkpoint)
-            writer.append(name, as_f32(checkpoint.tensor(name)))
+            writer.append(name, _vector(checkpoint, name))
         else:
             scales = []
             rows = max(_AT_ONCE // shape[1] // TILE, 1) * TILE
@@ -67,31 +68,27 @@ def pack_tensors(
                 writer.append(f"{name}.{format}", data)
                 scales.append(scale)
                 checkpoint.release(name)
-                progress("packing", done + checkpoint.n_bytes(name) * i // shape[0], total)
+                progress(PACKING, done + checkpoint.n_bytes(name) * i // shape[0], total)
             for scale in scales:
                 writer.append(f"{name}.scale", scale)
         done += checkpoint.n_bytes(name)
         checkpoint.release(name)
-        progress("packing", done, total)
+        progress(PACKING, done, total)
 
 
-def _pack_rows(checkpoint: Checkpoint, name: str, rows: slice, format: str, pack: Pack
+def _pack_rows(
+    checkpoint: Checkpoint, name: str, rows: slice, format: str, pack: Pack
 ) -> tuple[NDArray[Any], NDArray[np.float16]]:
-    dense = checkpoint.tensor(name)[rows]
-    _check_finite(dense, name, checkpoint)
-    with np.errstate(over="ignore", invalid="ignore"):  # a scale beyond float16 is found on the next line
-        matrix = pack(dense, format)
+    try:
+        matrix = pack(checkpoint.tensor(name)[rows], format)
+    except CheckpointError as error:
+        raise CheckpointError(f"tensor {shown(name)} in {checkpoint.folder}: {error}") from None
     assert matrix.scale is not None
-    if not np.isfinite(matrix.scale).all():
-        raise CheckpointError(
-            f"tensor {shown(name)} in {checkpoint.folder} has weights too large for {format}; load it with quantize none"
-        )
     return matrix.data, matrix.scale
 
 
-def _check_finite(dense: NDArray[Any], name: str, checkpoint: Checkpoint) -> None:
-    integer, exponent = _EXPONENT[checkpoint.dtype(name)]
-    if ((dense.view(integer) & exponent) == exponent).any():
-        raise CheckpointError(
-            f"tensor {shown(name)} in {checkpoint.folder} has weights that are infinite or no numbers; fetch it again"
-        )
+def _vector(checkpoint: Checkpoint, name: str) -> NDArray[np.float32]:
+    vector = as_f32(checkpoint.tensor(name))
+    if not np.isfinite(vector).all():
+        raise CheckpointError(f"tensor {shown(name)} in {checkpoint.folder}: {NOT_FINITE}")
+    return vector

@@ -15,7 +15,7 @@ from slmkit.weights.checkpoint import INDEX, WEIGHTS, Checkpoint
 from slmkit.weights.expect import Shape, check_tensors
 from slmkit.weights.fingerprint import source_sha256
 from slmkit.weights.packed import is_packed, packed_metadata, packed_plan
-from slmkit.weights.packing import Progress, pack_tensors, silent
+from slmkit.weights.packing import WAITING, Progress, pack_tensors, silent
 from slmkit.weights.safetensors import SafetensorsWriter
 from slmkit.weights.untrusted import read_bytes
 
@@ -72,7 +72,9 @@ def quantize_folder(
     try:
         sha256 = source_sha256(checkpoint, progress)
         plan, metadata = packed_plan(expected, quantization), packed_metadata(expected, quantization, sha256)
-        with SafetensorsWriter(out / WEIGHTS, plan, metadata, waiting=lambda: progress("waiting", 0, 1)) as writer:
+        with SafetensorsWriter(
+            out / WEIGHTS, plan, metadata, waiting=lambda: progress(WAITING, 0, checkpoint.total_bytes)
+        ) as writer:
             pack_tensors(checkpoint, expected, quantization, writer, ops, progress)
             (out / WEIGHTS).unlink(missing_ok=True)  # old weights never meet a new configuration
             _copy_side_files(checkpoint.folder, out)
@@ -83,7 +85,7 @@ def quantize_folder(
             _remove_new(out)
         raise
     n_weights = sum(prod(shape) for shape in expected.values())
-    return Quantized(sum(file.identity.size for file in checkpoint.files), writer.n_bytes, n_weights)
+    return Quantized(checkpoint.total_bytes, writer.n_bytes, n_weights)
 
 
 def _check_target(checkpoint: Checkpoint, out: Path, force: bool) -> None:

@@ -62,7 +62,10 @@ class SafetensorsFile:
         dtype = DTYPES[info.dtype]
         start = self._header.data_start + info.start
         view: NDArray[Any] = np.ndarray(info.shape, dtype, buffer=self._mapped(), offset=start)
-        return view if view.flags.aligned else view.copy()
+        if not view.flags.aligned:
+            view = view.copy()
+            view.flags.writeable = False
+        return view
 
     def release(self) -> None:
         """Give the memory back: the map goes with the last view of it, and its pages leave this process now."""
@@ -85,7 +88,7 @@ class SafetensorsFile:
 
 
 class SafetensorsWriter:
-    """Writes tensors one by one, in the order of the plan; the file appears with `commit`, when all are there.
+    """Writes tensors one by one, in the order of the plan: `begin`, `append`, and with `commit` the file appears.
 
     plan: (name, dtype, shape) of each tensor; every one will start at a multiple of 64 bytes.
     metadata: text for text.   waiting: see PartialFile.
@@ -101,16 +104,17 @@ class SafetensorsWriter:
     ) -> None:
         self._head, header = plan_header(plan, metadata)
         self._left = list(header.tensors.items())[::-1]  # the next one last
-        self._at = -1  # bytes of data written; -1 before the head is
+        self._at = 0  # bytes of data written
         self.n_bytes = len(self._head) + max((info.end for info in header.tensors.values()), default=0)
         self._file = PartialFile(path, self.n_bytes, waiting)
 
+    def begin(self) -> None:
+        """Write the header. Raises StorageError, with both numbers, if the disk has no room for the whole file."""
+        self._file.begin()
+        self._file.write(self._head)
+
     def append(self, name: str, data: NDArray[Any]) -> None:
         """The next piece of tensor `name`, in row-major order; pieces of one tensor may come in any number of calls."""
-        if self._at < 0:
-            self._file.begin()
-            self._file.write(self._head)
-            self._at = 0
         while self._left[-1][0] != name:
             finished, info = self._left.pop()
             assert info.end == self._at, f"{name} came before {finished} was complete"

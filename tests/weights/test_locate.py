@@ -1,0 +1,77 @@
+"""What a model's name means."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from slmkit.errors import ModelNotFound, RequestError, SlmError, UnsupportedModel
+from slmkit.weights.locate import locate
+
+
+def test_a_folder_is_found_by_relative_and_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models" / "phi").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "models")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("phi", "./phi", "../models/phi", "./../models/phi/", str(tmp_path / "models" / "phi"), "~/models/phi"):
+        assert os.path.samefile(locate(name), tmp_path / "models" / "phi")
+
+
+def test_tiny_is_the_bundled_model_even_beside_a_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "package" / "data" / "tiny").mkdir(parents=True)
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("slmkit.weights.locate.files", lambda _: tmp_path / "package")
+    assert locate("tiny") == tmp_path / "package" / "data" / "tiny"
+    assert os.path.samefile(locate("./tiny"), tmp_path / "tiny")
+    (tmp_path / "package" / "data" / "tiny").rmdir()
+    with pytest.raises(ModelNotFound, match="lacks the bundled model"):
+        locate("tiny")
+
+
+@pytest.mark.parametrize("name", ["phi3.5", "microsoft/Phi-3.5-mini-instruct", "phi3:mini-128k", "C:\\x", "./no", "/no", "../no", "x" * 5000])
+def test_a_name_that_nothing_answers_to_says_what_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelNotFound, match="tiny .the bundled model. and folders") as refused:
+        locate(name)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 500
+
+
+def test_a_hub_name_gets_the_command_that_fetches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelNotFound, match="hf download microsoft/Phi-3-mini-4k-instruct --local-dir"):
+        locate("microsoft/Phi-3-mini-4k-instruct")
+
+
+@pytest.mark.parametrize("name", ["microsoft/../../etc", "owner/..", "a\\..\\b"])
+def test_a_hub_like_name_cannot_lead_upwards_even_to_a_folder_that_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "here" / "microsoft").mkdir(parents=True)
+    (tmp_path / "here" / "owner").mkdir()
+    (tmp_path / "etc").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(RequestError, match=r"'\.\.'"):
+        locate(name)
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t", "a\0b", "\x1b[2Jtiny", "tiny\n", "\ud800"])
+def test_empty_names_and_control_characters_are_refused_in_printable_words(name: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        locate(name)
+    assert str(refused.value).isprintable()
+
+
+def test_files_are_refused_and_gguf_by_name(tmp_path: Path) -> None:
+    for name, says in (("m.gguf", "GGUF"), ("model.safetensors", "give the folder that holds it")):
+        (tmp_path / name).touch()
+        with pytest.raises(UnsupportedModel, match=says):
+            locate(str(tmp_path / name))
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(SlmError):
+        locate(str(tmp_path / "fifo"))
