@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from slmkit.cli import terminal
 from slmkit.events import Choice, Chunk, Event, TokenInfo, collect
-from slmkit.request import Request
 
 if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+
     from slmkit.model import Model
+    from slmkit.request import Request
 
 
 def add_display(parser: argparse.ArgumentParser) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +10,15 @@ from slmkit.cli.answer import statistics, stream
 from slmkit.cli.loading import open_model
 from slmkit.cli.parser import near
 from slmkit.errors import ContextExceeded, RequestError, SlmError
-from slmkit.events import Choice
-from slmkit.options import LoadOptions, Options
 from slmkit.request import Message, Request
 
 if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from slmkit.events import Choice
     from slmkit.model import Model
+    from slmkit.options import LoadOptions, Options
 
 COMMANDS = {
     "/clear": "forget the conversation; the system message stays",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import TYPE_CHECKING
 
 from slmkit.cli.answer import add_display, show
 from slmkit.cli.flags import add_flags
@@ -11,6 +11,9 @@ from slmkit.cli.prompt import add_prompt, required_text
 from slmkit.cli.settings import effective
 from slmkit.options import LoadOptions, Options
 from slmkit.request import Request
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

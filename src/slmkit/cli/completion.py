@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from slmkit.cli import completion_scripts, terminal
 from slmkit.cli.completion_scripts import Flag, Verb
 from slmkit.cli.main import VERBS
 from slmkit.cli.parser import Parser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SHELLS = {"bash": completion_scripts.bash, "zsh": completion_scripts.zsh, "fish": completion_scripts.fish}
 _MODELS = ("tiny",)  # those that are no folders

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ def bash(verbs: Sequence[Verb]) -> str:
         words.append(f'    {verb.name}) flags="{flags}" words="{" ".join(verb.words)}" ;;')
     names = " ".join([*(verb.name for verb in verbs), "--help", "--version"])
     return f"""_slm() {{
-  local cur="${{COMP_WORDS[COMP_CWORD]}}" prev="${{COMP_WORDS[COMP_CWORD-1]}}" verb="${{COMP_WORDS[1]}}" flags="" words=""
+  local cur="${{COMP_WORDS[COMP_CWORD]}}" prev="${{COMP_WORDS[COMP_CWORD-1]}}"
+  local verb="${{COMP_WORDS[1]}}" flags="" words=""
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
     COMPREPLY=($(compgen -W "{names}" -- "$cur"))
@@ -95,7 +99,8 @@ def _zsh_specs(verb: Verb) -> list[str]:
     for f in verb.flags:
         help = f.help.replace("[", r"\[").replace("]", r"\]").replace(":", r"\:")
         value = f":value:({' '.join(f.choices)})" if f.choices else ":value: "
-        specs.append(f"{f.name}[{help}]{value if f.takes_value else ''}")
+        equals = "=" if f.takes_value and f.name.startswith("--") else ""
+        specs.append(f"{f.name}{equals}[{help}]{value if f.takes_value else ''}")
     if verb.words:
         specs.append(f"1:name:_alternative 'words:name:({' '.join(verb.words)})' 'folders:folder:_directories'")
     return [_zsh_quoted(spec) for spec in [*specs, "*:file:_files"]]

@@ -5,15 +5,17 @@ An option that is set nowhere takes the checkpoint's own value.
 
 from __future__ import annotations
 
-import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slmkit.cli import terminal
 from slmkit.cli.config_file import config_path
 from slmkit.cli.flags import add_flags
 from slmkit.cli.settings import settings
 from slmkit.options import LoadOptions, Options
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

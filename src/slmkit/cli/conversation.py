@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slmkit.errors import RequestError
 from slmkit.request import Message, as_messages
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 _MOST_BYTES = 16 << 20
 
@@ -19,6 +22,8 @@ def save(path: Path, model: str, messages: Sequence[Message]) -> None:
     """
     from slmkit.weights.atomic import write_atomically
 
+    if not path.parent.is_dir():
+        raise RequestError(f"there is no folder {path.parent}; make it first, or choose another one")
     if path.is_dir():
         raise RequestError(f"{path} is a folder; give the name of a file")
     if path.exists():

@@ -18,7 +18,7 @@ def flag(name: str) -> str:
 
 
 def add_flags(parser: argparse.ArgumentParser, *kinds: type[Options] | type[LoadOptions]) -> None:
-    """One flag for each option. Values stay text: settings.py checks them, together with the other sources."""
+    """One flag for each option. Values stay text: settings.py checks their bounds, as for the other sources."""
     for kind in kinds:
         group = parser.add_argument_group(TITLES[kind])
         for f in fields(kind):
@@ -47,7 +47,8 @@ def _add(group: argparse._ArgumentGroup, f: Field[Any]) -> None:
         *names,
         dest=f.name,
         action="append" if repeated else "store",
-        metavar="{" + ",".join(meta["choices"]) + "}" if meta["choices"] else _METAVARS[meta["kind"]],
+        choices=meta["choices"] or None,
+        metavar=None if meta["choices"] else _METAVARS[meta["kind"]],
         help=help + ("; may be given several times" if repeated else ""),
     )
 

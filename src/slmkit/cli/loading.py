@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
 import slmkit
 from slmkit.cli import terminal
 from slmkit.errors import RequestError
-from slmkit.options import LoadOptions
 
 if TYPE_CHECKING:
+    import argparse
+
     from rich.progress import Progress, TaskID
 
     from slmkit.model import Model
+    from slmkit.options import LoadOptions
 
 
 def add_model(parser: argparse.ArgumentParser, **settings: Any) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from slmkit.cli import terminal
-from slmkit.errors import RequestError, SlmError, StorageError
+from slmkit.errors import RequestError, SlmError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Each verb is the file of that name in this folder: add_arguments(parser), run(args) -> exit code.
 VERBS = {
@@ -17,7 +20,7 @@ VERBS = {
     "render": "show the exact prompt that a model gets",
     "tokenize": "show the tokens of a text",
     "quantize": "write a packed 8-bit or 4-bit model",
-    "train": "make a model: prepare, pretrain, tune, export",
+    "train": "make a model by a recipe",
     "bench": "measure speed and memory, beside this machine's limits",
     "config": "show the options in effect and where each comes from",
     "completion": "print a completion script for bash, zsh or fish",
@@ -31,9 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name) and return its exit code."""
     terminal.prepare()
     try:
-        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
-        _flush()
-        return code
+        return _dispatch(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -50,12 +51,12 @@ def _dispatch(argv: list[str]) -> int:
     if argv[:1] == ["help"]:
         argv = [*argv[1:2], "--help"]
     if not argv or argv[0] in ("-h", "--help"):
-        print(_help())
+        terminal.write(_help())
         return 0
     if argv[0] in ("-V", "--version"):
-        from importlib.metadata import version
+        from slmkit import __version__
 
-        print(f"slm {version('slmkit')}")
+        terminal.write(f"slm {__version__}\n")
         return 0
     verb = argv[0]
     if verb not in VERBS:
@@ -84,7 +85,8 @@ Runs small language models on this machine.
   slm run tiny "Tell me a story about a dog."    one answer
   slm run                                        a chat with the bundled model
   slm VERB --help                                what a verb takes
-  slm --version"""
+  slm --version
+"""
 
 
 def _unknown(verb: str) -> str:
@@ -93,18 +95,6 @@ def _unknown(verb: str) -> str:
     from slmkit.cli.parser import near
 
     return f"{verb!r} is not a verb of slm{near(verb, VERBS)}; `slm --help` lists them"
-
-
-def _flush() -> None:
-    """Write out what is still buffered, so that a full disk is an error and not a surprise at exit."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        terminal.abandon_output()
-        raise StorageError(f"the output could not be written ({error.strerror}); write it elsewhere") from None
 
 
 def _fail(error: Exception, message: str, code: int) -> int:

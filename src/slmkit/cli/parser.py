@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from slmkit.cli import terminal
 from slmkit.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,6 +30,9 @@ class Parser(argparse.ArgumentParser):
             self._refuse(unknown[0])
         return args
 
+    def print_help(self, file: object = None) -> None:
+        terminal.write(self.format_help())  # argparse itself would keep quiet about a full disk
+
     def error(self, message: str) -> NoReturn:
         raise RequestError(f"{_in_our_words(message)}; `{self.prog} --help` shows what is accepted")
 
@@ -41,8 +47,8 @@ def near(word: str, known: Iterable[str]) -> str:
     """` (did you mean ...?)` for a misspelt word, or nothing."""
     import difflib
 
-    found = difflib.get_close_matches(word, list(known), n=2, cutoff=0.6)
-    return f" (did you mean {' or '.join(found)}?)" if found else ""
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {found[0]}?)" if found else ""
 
 
 def _in_our_words(message: str) -> str:
@@ -50,4 +56,6 @@ def _in_our_words(message: str) -> str:
         return f"{found[2]} needs a value (one that begins with a dash is written {found[2]}=VALUE)"
     if found := re.fullmatch(r"the following arguments are required: (.+)", message):
         return f"{found[1]} is missing"
+    if found := re.fullmatch(r"argument (\S*?)([^\s/]+): invalid choice: (.+) \(choose from (.+)\)", message):
+        return f"{found[2]} is {found[3]}; it takes one of {found[4].replace(chr(39), '')}"
     return message.removeprefix("argument ")

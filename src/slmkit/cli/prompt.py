@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import stat
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 from slmkit.cli import terminal
 from slmkit.errors import RequestError
+
+if TYPE_CHECKING:
+    import argparse
 
 _MOST_BYTES = 64 << 20  # a 128k context is about half a megabyte of English; an endless input must not fill the memory
 _PATIENCE_S = 2.0

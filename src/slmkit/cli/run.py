@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import TYPE_CHECKING
 
 from slmkit.cli import terminal
 from slmkit.cli.answer import add_display, show
@@ -13,6 +13,9 @@ from slmkit.cli.settings import effective
 from slmkit.errors import RequestError
 from slmkit.options import LoadOptions, Options
 from slmkit.request import Message, Request
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

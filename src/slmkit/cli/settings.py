@@ -5,16 +5,18 @@ Every value is checked where it came from, so that a complaint names its source.
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from slmkit.cli.config_file import config_path, read_config
 from slmkit.cli.flags import flag
 from slmkit.errors import OptionError
 from slmkit.options import LoadOptions, Options, check
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
 
 Kind = TypeVar("Kind", Options, LoadOptions)
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -61,8 +63,6 @@ def _checked(f: Field[Any], value: Any, label: str, source: str) -> Setting:
         return Setting(f.name, check(f, value), source)
     except OptionError as error:
         raise OptionError(label + str(error).removeprefix(f.name)) from None
-    except TypeError:
-        raise OptionError(f"{label} is {value!r}; it takes a list") from None
 
 
 def _listed(f: Field[Any], text: str) -> str | list[str]:

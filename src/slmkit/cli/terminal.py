@@ -6,6 +6,8 @@ import io
 import os
 import sys
 
+from slmkit.errors import StorageError
+
 # A model's text can hold sequences that move the cursor, rename the window or press keys. On a terminal each control
 # character but newline and tab is shown as its picture (ESC as U+241B), those of U+0080 to U+009F as U+FFFD.
 _PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
@@ -25,11 +27,20 @@ def neutral(text: str) -> str:
 
 
 def write(text: str) -> None:
-    """Send part of an answer to stdout at once: as it is into a pipe or file, neutralised on a terminal."""
+    """Send part of an answer to stdout at once: as it is into a pipe or file, neutralised on a terminal.
+
+    Raises BrokenPipeError if nobody reads any more, StorageError for a full disk and the like.
+    """
     if sys.stdout is None:  # closed by `>&-`
         raise BrokenPipeError
-    sys.stdout.write(neutral(text) if sys.stdout.isatty() else text)
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(neutral(text) if sys.stdout.isatty() else text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        abandon_output()
+        raise StorageError(f"the output could not be written ({error.strerror}); write it elsewhere") from None
 
 
 def say(message: str) -> None:

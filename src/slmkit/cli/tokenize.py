@@ -5,12 +5,15 @@ The text alone: no chat template, no BOS. No weights are read.
 
 from __future__ import annotations
 
-import argparse
 import json
+from typing import TYPE_CHECKING
 
 from slmkit.cli import terminal
 from slmkit.cli.loading import add_model
 from slmkit.cli.prompt import add_prompt, required_text
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
