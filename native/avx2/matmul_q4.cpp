@@ -48,7 +48,7 @@ static void packed_tile(const uint8_t* data, const uint16_t* scale, int64_t grou
           const int8_t* q = x[t * stride].q + 8 * c;
           const __m256i products = _mm256_add_epi16(_mm256_maddubs_epi16(lo, four_inputs(q)),
                                                     _mm256_maddubs_epi16(hi, four_inputs(q + 4)));
-          sums[t][h] = c == 0 ? products : _mm256_add_epi16(sums[t][h], products);
+          sums[t][h] = pinned(c == 0 ? products : _mm256_add_epi16(sums[t][h], products));
         }
       }
     }
@@ -92,8 +92,8 @@ static void panel_tile(Panel panel, int64_t groups, const Activation* x, int64_t
       for (int t = 0; t < kTokens; ++t) {
         const __m256i q = four_inputs(x[t * stride].q + 4 * c);
         const __m256i p0 = _mm256_maddubs_epi16(w0, q), p1 = _mm256_maddubs_epi16(w1, q);
-        sums[t][0] = c == 0 ? p0 : _mm256_add_epi16(sums[t][0], p0);
-        sums[t][1] = c == 0 ? p1 : _mm256_add_epi16(sums[t][1], p1);
+        sums[t][0] = pinned(c == 0 ? p0 : _mm256_add_epi16(sums[t][0], p0));
+        sums[t][1] = pinned(c == 0 ? p1 : _mm256_add_epi16(sums[t][1], p1));
       }
     }
     for (int h = 0; h < 2; ++h) {

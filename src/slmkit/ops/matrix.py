@@ -23,12 +23,14 @@ depends on the instruction set, and no horizontal addition is needed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slmkit.errors import ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 TILE = 16  # rows of a tile: the 32-bit lanes of a 512-bit register
 GROUP = 32  # inputs that share a scale

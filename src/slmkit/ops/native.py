@@ -5,7 +5,7 @@ Importing this raises ImportError where the library was not built; `choose.py` h
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from slmkit.errors import CheckpointError
 from slmkit.ops import _native
 from slmkit.ops.matrix import PACKED, TILE, Matrix, tiles
 from slmkit.ops.pack import NOT_FINITE
-from slmkit.ops.segments import Segments
+
+if TYPE_CHECKING:
+    from slmkit.ops.segments import Segments
 
 F32 = NDArray[np.float32]
 Weight = _native.Matrix
@@ -51,6 +53,18 @@ def pack(data: NDArray[Any], format: str) -> Matrix:
     if not _native.pack(data, format, packed, scale):
         raise CheckpointError(NOT_FINITE)
     return Matrix(format, n, k, packed, scale)
+
+
+def limits() -> dict[str, float]:
+    """What this machine can do at most right now, with the threads set and its best kernel set; about half a second.
+
+    read_bytes_per_s: plain reads of 256 MB, far over any cache.   int8_macs_per_s: 8-bit multiply-adds in registers.
+    """
+    best = _native.kernel_sets()[0]
+    return {
+        "read_bytes_per_s": best.read_bandwidth(bytes=1 << 28, passes=8),
+        "int8_macs_per_s": best.multiply_rate(seconds=0.03, passes=5),
+    }
 
 
 class Native:
@@ -105,11 +119,3 @@ class Native:
         s = segments
         self._set.attention(q, cache, layer, s.starts, s.positions, s.blocks, scale, window, out)
         return out
-
-    def read_bandwidth(self, nbytes: int = 1 << 29, passes: int = 5) -> float:
-        """Bytes per second that the threads read from memory at most.   nbytes: read each pass; far over the caches."""
-        return self._set.read_bandwidth(nbytes, passes)
-
-    def multiply_rate(self, seconds: float = 0.1, passes: int = 5) -> float:
-        """8-bit multiply-adds per second that this set's instructions reach at most, in registers."""
-        return self._set.multiply_rate(seconds, passes)

@@ -80,7 +80,7 @@ def quantize_rows(x: F32) -> tuple[F32, F32]:
     padded = np.zeros((tokens, -(-k // GROUP) * GROUP), np.float32)
     padded[:, :k] = x
     groups = padded.reshape(tokens, -1, GROUP)
-    finite = np.isfinite(groups).all(-1)
+    finite = np.asarray(np.isfinite(groups).all(-1))
     groups = np.where(finite[..., None], groups, np.float32(0))
     scale = np.abs(groups).max(-1) / np.float32(127)
     scale[scale < np.finfo(np.float32).tiny] = 0
@@ -94,7 +94,8 @@ def rms_norm(x: F32, weight: F32, eps: float) -> F32:
     Source: arXiv 1910.07467; eps inside the root, as in the checkpoint's own code.
     """
     mean = np.mean(x * x, axis=-1, keepdims=True)
-    return x * (1 / np.sqrt(mean + np.float32(eps))) * weight
+    out: F32 = x * (1 / np.sqrt(mean + np.float32(eps))) * weight
+    return out
 
 
 def rotate(x: F32, cos: F32, sin: F32) -> F32:
@@ -113,10 +114,11 @@ def rotate(x: F32, cos: F32, sin: F32) -> F32:
 
 
 def silu_mul(gate_up: F32) -> F32:
-    """silu(gate) * up, silu(z) = z / (1 + exp(-z)).   gate_up: (tokens, 2 * dim), gate first.   Returns (tokens, dim)."""
+    """silu(gate) * up, silu(z) = z / (1 + exp(-z)).   gate_up: (tokens, 2 * dim), gate first.   Gives (tokens, dim)."""
     gate, up = np.split(gate_up, 2, axis=-1)
     with np.errstate(over="ignore"):  # exp(-z) = inf gives the right limit, 0
-        return gate / (1 + np.exp(-gate)) * up
+        out: F32 = gate / (1 + np.exp(-gate)) * up
+    return out
 
 
 def write_cache(cache: NDArray[Any], layer: int, k: F32, v: F32, slots: NDArray[np.int64]) -> None:

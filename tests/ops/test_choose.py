@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import builtins
+import sys
+
+import pytest
+
+from slmkit.errors import OptionError
+from slmkit.ops import choose, reference
+
+
+def without_native(monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name, globals=None, locals=None, fromlist=(), level=0):
+        if name == "slmkit.ops" and fromlist and "native" in fromlist:
+            raise ImportError("not built")
+        return real(name, globals, locals, fromlist, level)
+
+    monkeypatch.delitem(sys.modules, "slmkit.ops.native", raising=False)
+    monkeypatch.setattr(builtins, "__import__", refuse)
+
+
+def test_auto_takes_the_best_native_set(threads):
+    native = pytest.importorskip("slmkit.ops.native")
+    ops = choose.choose(threads=3)
+    assert native.kernel_sets()[0] == ops.NAME
+    assert ops.description == f"{ops.NAME}, 3 threads"
+    assert ops.hint == ""
+    assert choose.choose(threads=1).description == f"{ops.NAME}, 1 thread"
+    assert native.threads() == 1
+
+
+def test_any_available_set_can_be_asked_for(threads):
+    for name in choose.available():
+        ops = choose.choose(name)
+        assert name == ops.NAME
+
+
+def test_without_the_library_the_reference_runs_and_says_how_to_build(monkeypatch):
+    without_native(monkeypatch)
+    ops = choose.choose()
+    assert ops.NAME == "reference"
+    assert ops.matmul is reference.matmul
+    assert "apt install g++" in ops.hint
+    assert "pip install" in ops.hint
+    with pytest.raises(OptionError, match="'avx2' cannot run here; choose from auto, reference"):
+        choose.choose("avx2")
+
+
+def test_an_unknown_set_or_number_of_threads_is_refused_with_the_choices():
+    with pytest.raises(OptionError, match=r"'sse9' cannot run here; choose from auto, .*reference"):
+        choose.choose("sse9")
+    with pytest.raises(OptionError, match="threads is 0; it must be from 1 to 1024"):
+        choose.choose(threads=0)
+
+
+def test_there_is_at_least_one_core():
+    assert choose.cores() >= 1

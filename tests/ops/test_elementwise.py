@@ -1,0 +1,85 @@
+"""rms_norm, rotate and silu_mul."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from slmkit.errors import ShapeError
+from slmkit.ops import reference
+
+native = pytest.importorskip("slmkit.ops.native")
+
+SETS = native.kernel_sets()
+DIMS = [1, 15, 16, 17, 31, 96, 3072]
+
+
+def draw(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).standard_normal(shape, np.float32)
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_rms_norm_is_the_reference(dim):
+    x, w = draw(5, dim), draw(dim)
+    ours = native.Native(SETS[0]).rms_norm(x, w, 1e-5)
+    np.testing.assert_allclose(ours, reference.rms_norm(x, w, 1e-5), rtol=1e-6)  # the sum's order differs
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_silu_mul_is_the_reference(dim):
+    x = draw(5, 2 * dim) * 20
+    ours = native.Native(SETS[0]).silu_mul(x)
+    np.testing.assert_allclose(ours, reference.silu_mul(x), rtol=1e-6, atol=1e-30)  # our exp and NumPy's: 2 units each
+
+
+def test_silu_keeps_its_limits_and_nan():
+    gate = np.array([[-np.inf, -200, -90, -88, -0.0, 0, 90, 200, np.inf, np.nan]], np.float32)
+    out = native.Native(SETS[0]).silu_mul(np.concatenate((gate, np.ones_like(gate)), -1))[0]
+    assert np.isnan(out[0])  # -inf / inf
+    np.testing.assert_allclose(out[1:4], [0, 0, 0], atol=1e-35)
+    assert (out[4:9] == np.array([0, 0, 90, 200, np.inf], np.float32)).all()
+    assert np.isnan(out[9])
+
+
+@pytest.mark.parametrize(("head_dim", "pairs"), [(2, 1), (16, 8), (24, 12), (96, 48), (96, 24), (128, 64), (80, 17)])
+@pytest.mark.parametrize("name", SETS)
+def test_rotate_is_the_reference_to_the_bit(head_dim, pairs, name):
+    wide = draw(7, 5, head_dim)
+    angle = draw(7, pairs)
+    for x in (wide, wide[:, :3], wide[:, 1:4], wide[::2][:3]):
+        cos, sin = np.cos(angle[: len(x)]), np.sin(angle[: len(x)])
+        ours = native.Native(name).rotate(x, cos, sin)
+        assert ours.flags.c_contiguous
+        assert ours.tobytes() == reference.rotate(x, cos, sin).astype(np.float32).tobytes()
+
+
+@pytest.mark.parametrize("dim", DIMS)
+@pytest.mark.parametrize("name", SETS)
+def test_every_set_gives_the_same_bits_alone_and_in_a_batch(dim, name, threads):
+    x, w = draw(40, dim), draw(dim)
+    pairs = draw(40, 2 * dim) * 30
+    threads(1)
+    norm, silu = native.Native("scalar").rms_norm(x, w, 1e-6), native.Native("scalar").silu_mul(pairs)
+    ops = native.Native(name)
+    for n in (1, 2, 3):
+        threads(n)
+        assert ops.rms_norm(x, w, 1e-6).tobytes() == norm.tobytes()
+        assert ops.silu_mul(pairs).tobytes() == silu.tobytes()
+    assert ops.rms_norm(x[7:8], w, 1e-6).tobytes() == norm[7:8].tobytes()
+    assert ops.silu_mul(pairs[7:8]).tobytes() == silu[7:8].tobytes()
+
+
+def test_wrong_inputs_are_refused_in_one_sentence():
+    ops = native.Native(SETS[0])
+    with pytest.raises(ShapeError, match=r"weight has shape \(3\), not \(4\)"):
+        ops.rms_norm(draw(2, 4), draw(3), 1e-5)
+    with pytest.raises(ShapeError, match="odd number"):
+        ops.silu_mul(draw(2, 5))
+    with pytest.raises(ShapeError, match="9 pairs of features do not fit a head of 16"):
+        ops.rotate(draw(2, 1, 16), draw(2, 9), draw(2, 9))
+    with pytest.raises(ShapeError, match="sin has shape"):
+        ops.rotate(draw(2, 1, 16), draw(2, 8), draw(3, 8))
+    with pytest.raises(ShapeError, match="contiguous within each token"):
+        ops.rotate(draw(2, 4, 16)[..., ::2], draw(2, 4), draw(2, 4))
+    with pytest.raises(TypeError, match="float32"):
+        ops.rms_norm(draw(2, 4).astype(np.float16), draw(4), 1e-5)

@@ -1,0 +1,62 @@
+"""The thread pool: calls from many Python threads, changes of its size, and a forked child."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+from slmkit.ops.matrix import Matrix
+
+native = pytest.importorskip("slmkit.ops.native")
+
+
+def product():
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 256, (40, 32, 256), np.uint8)
+    m = native.prepare(Matrix("q4", 640, 1024, data, np.full((40, 32, 16), 0.01, np.float16)))
+    x = rng.standard_normal((3, 1024), np.float32)
+    return lambda: native.Native(native.kernel_sets()[0]).matmul(x, m).tobytes()
+
+
+def test_python_threads_may_call_at_once(threads):
+    threads(3)
+    run = product()
+    expected, wrong = run(), []
+
+    def work():
+        wrong.extend(i for i in range(200) if run() != expected)
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for w in workers:
+        w.start()
+    for w in workers:
+        w.join()
+    assert wrong == []
+
+
+def test_the_number_of_threads_may_change_between_calls(threads):
+    run = product()
+    results = set()
+    for n in (1, 4, 2, 3, 1, 2):
+        threads(n)
+        assert native.threads() == n
+        results |= {run() for _ in range(20)}
+    assert len(results) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_computes_too(threads):
+    threads(2)
+    run = product()
+    expected = run()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # a child that hangs dies, and the test fails
+        os._exit(0 if all(run() == expected for _ in range(20)) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert run() == expected
