@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,36 @@ import numpy as np
 
 from slmkit.engine.cache import Cache
 from slmkit.engine.scheduler import Work
-from slmkit.engine.step import forward
+from slmkit.engine.step import assemble, forward
 from slmkit.models.registry import architecture
+from slmkit.ops.choose import available, choose
 from slmkit.ops.segments import BLOCK
 from slmkit.weights.checkpoint import Checkpoint
 from slmkit.weights.load import load_weights
 
 REFERENCE = Path(__file__).parent / "reference" / "phi3"
-CASES = json.loads((REFERENCE / "cases.json").read_text()) if (REFERENCE / "cases.json").exists() else {}
+CASES: dict[str, Any] = {case["name"]: case for case in json.loads((REFERENCE / "cases.json").read_text())["cases"]}
+KERNELS = available()
+NATIVE = [name for name in KERNELS if name != "reference"]
+
+
+@cache
+def stored(name: str) -> dict[str, np.ndarray]:
+    """The arrays of a case, by the names that tests/reference/README.md gives."""
+    with np.load(REFERENCE / CASES[name]["reference"]) as arrays:
+        return dict(arrays)
+
+
+def prompts(name: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(ids, positions, logits at those positions) of each stored prompt."""
+    arrays = stored(name)
+    keys = [prompt["key"] for prompt in CASES[name]["prompts"]]
+    return [(arrays[f"prompt_{k}"], arrays[f"positions_{k}"], arrays[f"logits_{k}"]) for k in keys]
+
+
+def relative_errors(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """|a - b| / |b| of each row."""
+    return np.linalg.norm(a - b, axis=-1) / np.linalg.norm(b, axis=-1)
 
 
 @dataclass(eq=False)
@@ -33,10 +56,13 @@ class Line:
 class Runner:
     """A checkpoint, a kernel set and a cache; logits of prompts in any pieces and any company."""
 
-    def __init__(self, folder: Path, ops: Any, quantize: str = "none", cache: str = "float32", blocks: int = 512):
+    def __init__(
+        self, folder: Path, kernels: str, quantize: str = "none", cache: str = "float32", blocks: int = 512, threads: int = 2
+    ) -> None:
         checkpoint = Checkpoint.open(folder)
         family = architecture(checkpoint.config)
         c = self.config = family.Config.from_dict(checkpoint.config)
+        ops = choose(kernels, threads)
         weights = load_weights(checkpoint, family.expected_tensors(c), quantize, ops=ops)
         self.model = family.MODEL(c, weights, ops)
         self.cache = Cache(blocks, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, cache)
@@ -48,7 +74,7 @@ class Runner:
 
     def run(self, *work: tuple[Line, int]) -> np.ndarray:
         """One step; logits of the sequences that it completes."""
-        return forward(self.model, self.cache, [Work(line, count) for line, count in work])
+        return forward(self.model, self.cache, [Work(line, count) for line, count in work])  # type: ignore[arg-type]
 
     def last_logits(self, ids: Any, piece: int | None = None) -> np.ndarray:
         """Logits after the last id, the prompt read in pieces of `piece` tokens."""
@@ -59,12 +85,16 @@ class Runner:
         self.cache.release(line.blocks)
         return logits[0]
 
-    def all_logits(self, ids: Any) -> np.ndarray:
-        """Logits at every position of a prompt, from one step."""
-        from slmkit.engine.step import assemble
-
+    def all_logits(self, ids: Any, positions: Any = slice(None)) -> np.ndarray:
+        """Logits at the positions of a prompt, from one step."""
         line = self.line(ids)
-        ids, step = assemble([Work(line, len(line.ids))], self.cache)
-        logits = self.model.logits(self.model.hidden(ids, step))
+        ids, step = assemble([Work(line, len(line.ids))], self.cache)  # type: ignore[arg-type]
+        logits = self.model.logits(self.model.hidden(ids, step)[positions])
         self.cache.release(line.blocks)
         return logits
+
+
+@cache
+def runner(name: str, kernels: str, quantize: str = "none", cache: str = "float32") -> Runner:
+    """One for all tests of a run; each test gives back the blocks it takes."""
+    return Runner(REFERENCE / CASES[name]["folder"], kernels, quantize, cache)

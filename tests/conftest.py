@@ -1,0 +1,18 @@
+"""What every test shares: a place for packed weights that is not the user's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Packed weights go here and are shared by the tests of one run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLMKIT_CACHE_DIR", str(tmp_path_factory.mktemp("packed")))
+        yield
