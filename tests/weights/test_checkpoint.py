@@ -140,6 +140,8 @@ def test_no_folder_no_config_and_a_config_that_is_a_fifo(tmp_path: Path) -> None
 def test_a_name_in_two_shards_is_refused(tmp_path: Path) -> None:
     folder = write_model(tmp_path, shards=2)
     extra = {name: (dtype, array) for name, (dtype, array) in model_tensors().items()}
-    (folder / "model-00001-of-00002.safetensors").write_bytes(file_bytes(extra | {"x": ("F32", values((1,), "F32", 0))}))
+    (folder / "model-00001-of-00002.safetensors").write_bytes(
+        file_bytes(extra | {"x": ("F32", values((1,), "F32", 0))})
+    )
     with pytest.raises(ModelError, match="does not put there"):
         Checkpoint.open(folder)

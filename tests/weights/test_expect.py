@@ -17,7 +17,9 @@ HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 TIED = {name: shape for name, shape in EXPECTED.items() if name != HEAD}
 
 
-def check(folder: Path, tensors: dict[str, tuple[str, np.ndarray]], expected: dict[str, tuple[int, ...]] = EXPECTED) -> None:
+def check(
+    folder: Path, tensors: dict[str, tuple[str, np.ndarray]], expected: dict[str, tuple[int, ...]] = EXPECTED
+) -> None:
     check_tensors(expected, Checkpoint.open(write_model(folder, tensors)))
 
 
@@ -48,7 +50,9 @@ def test_of_many_missing_tensors_three_are_named_and_the_rest_counted(tmp_path: 
 
 
 def test_an_extra_tensor_is_named(tmp_path: Path) -> None:
-    message = refusal(tmp_path, model_tensors() | {"model.layers.0.self_attn.qkv_proj.bias": ("F32", values((3,), "F32", 0))})
+    message = refusal(
+        tmp_path, model_tensors() | {"model.layers.0.self_attn.qkv_proj.bias": ("F32", values((3,), "F32", 0))}
+    )
     assert "also has 'model.layers.0.self_attn.qkv_proj.bias'" in message
 
 
@@ -67,7 +71,9 @@ def test_a_misshapen_tensor_is_named_with_both_shapes(tmp_path: Path, shape: tup
 
 def test_a_matrix_turned_over_is_misshapen(tmp_path: Path) -> None:
     name = "model.layers.0.mlp.up_proj.weight"
-    assert f"'{name}' is [48, 80], not [80, 48]" in refusal(tmp_path, model_tensors() | {name: ("F32", values((48, 80), "F32", 0))})
+    assert f"'{name}' is [48, 80], not [80, 48]" in refusal(
+        tmp_path, model_tensors() | {name: ("F32", values((48, 80), "F32", 0))}
+    )
 
 
 @pytest.mark.parametrize(("dtype", "kind"), [("I8", np.int8), ("F64", np.float64)])

@@ -33,10 +33,14 @@ def test_tiny_is_the_bundled_model_even_beside_a_folder_of_that_name(
         locate("tiny")
 
 
-@pytest.mark.parametrize("name", ["phi3.5", "microsoft/Phi-3.5-mini-instruct", "phi3:mini-128k", "C:\\x", "./no", "/no", "../no", "x" * 5000])
-def test_a_name_that_nothing_answers_to_says_what_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["phi3.5", "microsoft/Phi-3.5-mini-instruct", "phi3:mini-128k", "C:\\x", "./no", "/no", "../no", "x" * 5000]
+)
+def test_a_name_that_nothing_answers_to_says_what_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelNotFound, match="tiny .the bundled model. and folders") as refused:
+    with pytest.raises(ModelNotFound, match=r"tiny .the bundled model. and folders") as refused:
         locate(name)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 500

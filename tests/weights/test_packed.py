@@ -218,7 +218,6 @@ def test_a_damaged_note_of_a_hash_is_not_trusted(tmp_path: Path, cache: Path, no
 def test_the_cache_is_where_the_system_keeps_caches_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLMKIT_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "/var/some-cache")
-    monkeypatch.setattr(sys, "platform", sys.platform)
     if sys.platform == "linux":
         assert cache_folder() == Path("/var/some-cache/slmkit")
     monkeypatch.setenv("SLMKIT_CACHE_DIR", "/elsewhere")
@@ -232,6 +231,12 @@ def test_a_cache_that_cannot_be_made_is_a_storage_error(tmp_path: Path, monkeypa
         load_weights(write_model(tmp_path / "m"), EXPECTED, "q4")
 
 
+def test_a_note_that_cannot_be_written_does_not_stop_the_load(tmp_path: Path, cache: Path) -> None:
+    cache.mkdir()
+    (cache / "hashes").touch()
+    assert_packed_as(load_weights(write_model(tmp_path / "m"), EXPECTED, "q4"), model_tensors(), "q4")
+
+
 def test_missing_tensors_are_found_before_anything_is_packed(tmp_path: Path, cache: Path) -> None:
     tensors = model_tensors()
     del tensors["model.norm.weight"]
@@ -240,13 +245,15 @@ def test_missing_tensors_are_found_before_anything_is_packed(tmp_path: Path, cac
         with pytest.raises(CheckpointError, match=r"lacks 'model\.norm\.weight'"):
             load_weights(write_model(tmp_path / "m", tensors), EXPECTED, quantize, ops=ops)
     assert ops.calls == 0
-    assert not (cache / "packed").exists()
+    assert not (cache / "hashes").exists()  # nor read
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", ["lm_head.weight", "model.layers.0.mlp.up_proj.weight", "model.norm.weight"])
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
-def test_weights_that_are_no_numbers_are_not_packed(tmp_path: Path, cache: Path, bad: float, name: str, dtype: str) -> None:
+def test_weights_that_are_no_numbers_are_not_packed(
+    tmp_path: Path, cache: Path, bad: float, name: str, dtype: str
+) -> None:
     tensors = model_tensors(dtype)
     array = np.float32([bad]).view(np.uint32) >> 16 if dtype == "BF16" else [bad]
     tensors[name][1].reshape(-1)[-1] = array[0]
@@ -304,11 +311,11 @@ def test_an_unknown_layout_says_to_quantize_again(tmp_path: Path) -> None:
     ("old", "new", "says"),
     [
         (b'"slmkit.matrices":"{', b'"slmkit.matrices":"[', "not valid JSON"),
-        (b"up_proj.weight\\\":[\\\"q4\\\"", b"up_proj.weight\\\":[\\\"q9\\\"", "quantize the model again"),
-        (b"up_proj.weight\\\":[\\\"q4\\\"", b"up_proj.weight\\\":[\\\"q8\\\"", "quantize the model again"),
-        (b"up_proj.weight\\\":[\\\"q4\\\",80", b"up_proj.weight\\\":[\\\"q4\\\",96", "quantize the model again|contradicts"),
-        (b"up_proj.weight\\\":[\\\"q4\\\",80", b"up_proj.weight\\\":[\\\"q4\\\",79", "is \\[79, 48\\], not \\[80, 48\\]"),
-        (b"up_proj.weight\\\":[\\\"q4\\\",80", b"up_proj.weight\\\":[\\\"q4\\\",-8", "quantize the model again"),
+        (b'up_proj.weight\\":[\\"q4\\"', b'up_proj.weight\\":[\\"q9\\"', "quantize the model again"),
+        (b'up_proj.weight\\":[\\"q4\\"', b'up_proj.weight\\":[\\"q8\\"', "quantize the model again"),
+        (b'up_proj.weight\\":[\\"q4\\",80', b'up_proj.weight\\":[\\"q4\\",96', "quantize the model again|contradicts"),
+        (b'up_proj.weight\\":[\\"q4\\",80', b'up_proj.weight\\":[\\"q4\\",79', "is \\[79, 48\\], not \\[80, 48\\]"),
+        (b'up_proj.weight\\":[\\"q4\\",80', b'up_proj.weight\\":[\\"q4\\",-8', "quantize the model again"),
         (b"0.mlp.up_proj.weight.scale", b"0.mlp.up_proj.weight.scalp", "lacks|also has|missing"),
     ],
 )
@@ -325,7 +332,9 @@ def test_a_packed_file_says_what_it_is_and_where_it_is_from(tmp_path: Path) -> N
     original = write_model(tmp_path / "m")
     quantize_folder(Checkpoint.open(original), EXPECTED, "q4", tmp_path / "out")
     metadata = SafetensorsFile(tmp_path / "out" / "model.safetensors").metadata
-    told = subprocess.run(["sha256sum", original / "model.safetensors"], capture_output=True, text=True, check=False).stdout
+    told = subprocess.run(
+        ["sha256sum", original / "model.safetensors"], capture_output=True, text=True, check=False
+    ).stdout
     assert metadata["slmkit.source_sha256"] == told[:64]
     assert metadata["slmkit.quantization"] == "q4"
     assert json.loads(metadata["slmkit.matrices"])["lm_head.weight"] == ["q8", 100, 48]

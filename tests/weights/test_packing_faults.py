@@ -88,7 +88,9 @@ def test_a_partial_file_in_use_is_not_removed(tmp_path: Path, cache: Path) -> No
     assert (cache / "packed" / "x.safetensors").read_bytes() == b"abc"
 
 
-def test_after_a_kill_the_folder_being_written_does_not_load_and_can_be_written_again(tmp_path: Path, cache: Path) -> None:
+def test_after_a_kill_the_folder_being_written_does_not_load_and_can_be_written_again(
+    tmp_path: Path, cache: Path
+) -> None:
     folder, out = write_model(tmp_path / "m"), tmp_path / "out"
     text = KILLED_WHILE_PACKING + 'quantize_folder(Checkpoint.open(folder), EXPECTED, "q4", Path(sys.argv[2]), ops=ops)'
     assert program(text, folder, out, cache=cache).returncode == -signal.SIGKILL
@@ -119,7 +121,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 KiB."""
     place = tmp_path / "small"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip("mounting takes privileges")
     yield place

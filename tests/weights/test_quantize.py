@@ -126,7 +126,9 @@ def test_the_verb_tells_sizes_bits_and_seconds_to_people_and_programs(
     assert "packing the weights" in told.err
 
 
-@pytest.mark.parametrize(("arguments", "code"), [((".", ""), 2), (("./nothing", "out"), 3), ((str(PHI3), str(PHI3)), 2)])
+@pytest.mark.parametrize(
+    ("arguments", "code"), [((".", ""), 2), (("./nothing", "out"), 3), ((str(PHI3), str(PHI3)), 2)]
+)
 def test_what_the_verb_cannot_do_is_one_line_and_an_exit_code(
     arguments: tuple[str, str], code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:

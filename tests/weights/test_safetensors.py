@@ -173,7 +173,9 @@ def test_a_file_replaced_after_opening_is_not_read(tmp_path: Path) -> None:
 
 
 # Headers that are almost right, which plain bytes never are.
-number = st.one_of(st.integers(-2, 40), st.sampled_from([2**31, 2**32, 2**62, 2**63, 2**64, 2**200]), st.floats(), st.none())
+number = st.one_of(
+    st.integers(-2, 40), st.sampled_from([2**31, 2**32, 2**62, 2**63, 2**64, 2**200]), st.floats(), st.none()
+)
 loose_entry = st.fixed_dictionaries(
     {
         "dtype": st.one_of(st.sampled_from(["F32", "BF16", "U8", "F4", ""]), number),
@@ -181,11 +183,15 @@ loose_entry = st.fixed_dictionaries(
         "data_offsets": st.one_of(st.lists(number, max_size=3), st.text(max_size=2)),
     }
 )
-loose_header = st.dictionaries(st.text(max_size=3) | st.just("__metadata__"), loose_entry | st.text(max_size=2), max_size=4)
+loose_header = st.dictionaries(
+    st.text(max_size=3) | st.just("__metadata__"), loose_entry | st.text(max_size=2), max_size=4
+)
 content = st.one_of(
     st.binary(max_size=64),
     st.builds(lambda entries, data: header(entries) + data, loose_header, st.binary(max_size=48)),
-    st.builds(lambda text, data: struct.pack("<Q", len(text)) + text + data, st.binary(max_size=40), st.binary(max_size=9)),
+    st.builds(
+        lambda text, data: struct.pack("<Q", len(text)) + text + data, st.binary(max_size=40), st.binary(max_size=9)
+    ),
 )
 
 

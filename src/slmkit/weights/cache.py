@@ -14,7 +14,7 @@ from platformdirs import user_cache_path
 from slmkit.errors import CheckpointError
 from slmkit.weights.atomic import make_folder, remove_leftovers
 from slmkit.weights.checkpoint import Checkpoint
-from slmkit.weights.expect import Shape, check_tensors
+from slmkit.weights.expect import Shape, check_headers, check_tensors
 from slmkit.weights.fingerprint import source_sha256
 from slmkit.weights.packed import LAYOUT, Tensor, packed_metadata, packed_plan, read_packed
 from slmkit.weights.packing import WAITING, Progress, pack_tensors
@@ -35,14 +35,15 @@ def load_packed(
     Of several processes that want the same model, one packs and the others wait for it.
     Raises CheckpointError, StorageError.
     """
+    check_headers(expected, checkpoint)
     folder = cache_folder()
+    make_folder(folder / "packed")  # what cannot work is told before much is read
     sha256 = source_sha256(checkpoint, progress, folder / "hashes")
     path = folder / "packed" / f"{_key(expected, quantization, sha256)}.safetensors"
     found = _read(path, expected)
     if found is not None:
         return found
     check_tensors(expected, checkpoint)
-    make_folder(path.parent)
     remove_leftovers(path.parent)
     plan, metadata = packed_plan(expected, quantization), packed_metadata(expected, quantization, sha256)
     with SafetensorsWriter(

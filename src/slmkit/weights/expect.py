@@ -30,6 +30,12 @@ def check_tensors(expected: Mapping[str, Shape], checkpoint: Checkpoint, ignored
     ignored: patterns (as of file names) of tensors that may be there and are not used.
     A head beside a tied embedding is accepted if both are equal; only then are tensors read.
     """
+    for name in check_headers(expected, checkpoint, ignored):
+        _check_copy(name, TIED[name], checkpoint)
+
+
+def check_headers(expected: Mapping[str, Shape], checkpoint: Checkpoint, ignored: Sequence[str] = IGNORED) -> list[str]:
+    """As check_tensors, but reads no tensor: gives the names of those that are yet to be compared (see TIED)."""
     held = [name for name in checkpoint.names if not any(fnmatchcase(name, pattern) for pattern in ignored)]
     copies = [name for name in held if name not in expected and TIED.get(name) in expected]
     check_shapes(expected, {name: checkpoint.shape(name) for name in held if name not in copies}, checkpoint.folder)
@@ -37,8 +43,7 @@ def check_tensors(expected: Mapping[str, Shape], checkpoint: Checkpoint, ignored
     if unusable:
         kinds = _some(unusable, lambda name: f"{shown(name)} is {checkpoint.dtype(name)}")
         raise CheckpointError(f"{checkpoint.folder} has {kinds}; slmkit takes weights in {', '.join(_FLOATS)}")
-    for name in copies:
-        _check_copy(name, TIED[name], checkpoint)
+    return copies
 
 
 def check_shapes(expected: Mapping[str, Shape], held: Mapping[str, Shape], where: object) -> None:

@@ -7,9 +7,10 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from slmkit.errors import CheckpointError
+from slmkit.errors import CheckpointError, StorageError
 from slmkit.weights.atomic import make_folder, write_atomically
 from slmkit.weights.checkpoint import Checkpoint
 from slmkit.weights.packing import READING, Progress, silent
@@ -26,7 +27,7 @@ def source_sha256(checkpoint: Checkpoint, progress: Progress = silent, memo: Pat
 
     memo: a folder that keeps the hash of each file beside the file's identity (size, inode, mtime, ctime). A file that
     is replaced or written to gets another identity and is read again.
-    Raises CheckpointError if a file is not the one that was opened any more, StorageError if memo cannot be written.
+    Raises CheckpointError if a file is not the one that was opened any more.
     """
     total = checkpoint.total_bytes
     done = 0
@@ -52,8 +53,9 @@ def _remembered(file: SafetensorsFile, memo: Path | None, progress: Callable[[in
     settled = time.time_ns() - max(file.identity.mtime_ns, file.identity.ctime_ns) > SETTLED_NS
     digest = _sha256(file, progress)
     if settled:
-        make_folder(memo)
-        write_atomically(note, json.dumps({"identity": file.identity, "sha256": digest}).encode())
+        with suppress(StorageError):  # a cache that can only be read still serves; the file is read again next time
+            make_folder(memo)
+            write_atomically(note, json.dumps({"identity": file.identity, "sha256": digest}).encode())
     return digest
 
 
