@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
 
-from ..errors import RequestError
-from .files import written_whole
-from .optimizer import Optimiser
+from slmkit.errors import RequestError
+from slmkit.train.files import written_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from torch import nn
+
+    from slmkit.train.optimizer import Optimiser
 
 
-class BadCheckpoint(RequestError):
+class RunStateError(RequestError):
     """A checkpoint is missing, damaged, or belongs to another model."""
 
 
@@ -39,7 +44,7 @@ def write(path: Path, model: nn.Module, optimiser: Optimiser, progress: Progress
 
 
 def read(path: Path, model: nn.Module, optimiser: Optimiser | None) -> Progress:
-    """Put a checkpoint's tensors into model and optimiser; gives its progress. Raises BadCheckpoint."""
+    """Put a checkpoint's tensors into model and optimiser; gives its progress. Raises RunStateError."""
     try:
         with safe_open(path, "pt") as file:
             progress = Progress(**json.loads(file.metadata()["progress"]))
@@ -48,9 +53,9 @@ def read(path: Path, model: nn.Module, optimiser: Optimiser | None) -> Progress:
                 _fill(optimiser.state, file, path)
                 optimiser.n_steps = progress.n_steps
     except FileNotFoundError:
-        raise BadCheckpoint(f"there is no checkpoint {path}; start without --resume or name another") from None
+        raise RunStateError(f"there is no checkpoint {path}; start without --resume or name another") from None
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise BadCheckpoint(f"{path} is not a checkpoint of a run ({error}); start again without it") from None
+        raise RunStateError(f"{path} is not a checkpoint of a run ({error}); start again without it") from None
     return progress
 
 
@@ -58,6 +63,8 @@ def _fill(targets: dict[str, torch.Tensor], file: safe_open, path: Path) -> None
     stored = set(file.keys())
     for name, target in targets.items():
         if name not in stored or list(file.get_slice(name).get_shape()) != list(target.shape):
-            raise BadCheckpoint(f"{path} has no {name} of shape {list(target.shape)}; it belongs to another model, "
-                                "so use the recipe that made it")
+            raise RunStateError(
+                f"{path} has no {name} of shape {list(target.shape)}; it belongs to another model, "
+                "so use the recipe that made it"
+            )
         target.copy_(file.get_tensor(name))

@@ -10,24 +10,43 @@ import json
 import lzma
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..errors import RequestError
-from .recipe import Recipe, Source
+from slmkit.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from slmkit.train.recipe import Recipe, Source
 
 MADE = "made-"  # sources with this prefix come from `seeds`, not from a file
 
 # A small vocabulary should not be split between two spellings of one mark.
-_PLAIN_MARKS = str.maketrans({"‘": "'", "’": "'", "ʼ": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "...",
-                              "\u00a0": " ", "\t": " ", "\r": "\n", "\u200b": None, "\ufeff": None, "\u00ad": None})
+_PLAIN_MARKS = str.maketrans(
+    {
+        "‘": "'",
+        "’": "'",
+        "ʼ": "'",
+        "“": '"',
+        "”": '"',
+        "–": "-",
+        "—": "-",
+        "…": "...",
+        "\u00a0": " ",
+        "\t": " ",
+        "\r": "\n",
+        "\u200b": None,
+        "\ufeff": None,
+        "\u00ad": None,
+    }
+)
 _SENTENCE_END = re.compile(r"[.!?]+")
 _WORD = re.compile(r"[a-z']+")
 
 
-class BadData(RequestError):
+class DataError(RequestError):
     """The data folder lacks a file that the recipe names, or a file is not what it should be."""
 
 
@@ -53,15 +72,15 @@ def clean(text: str) -> str:
 
 
 def rows(folder: Path, source: Source, seed: int) -> list[Row]:
-    """All rows of a source that pass its filters, in a fixed order. Raises BadData."""
+    """All rows of a source that pass its filters, in a fixed order. Raises DataError."""
     if source.name.startswith(MADE):
-        from .seeds import made_rows
+        from slmkit.train.seeds import made_rows
 
         found = [Row(messages) for messages in made_rows(source.name.removeprefix(MADE), seed)]
     else:
-        found = [row for raw in _lines(folder / f"{source.name}.jsonl.xz") if (row := _row(raw, source))]
+        found = [row for raw in _lines(folder / f"{source.name}.jsonl.xz") if (row := row_of(raw, source))]
     if not found:
-        raise BadData(f"no row of {source.name} passes the filters of the recipe; loosen lang, tasks or origins")
+        raise DataError(f"no row of {source.name} passes the filters of the recipe; loosen lang, tasks or origins")
     return simplest(found, source.simplest_bytes) if source.simplest_bytes else found
 
 
@@ -71,12 +90,13 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             for line in file:
                 yield json.loads(line)
     except FileNotFoundError:
-        raise BadData(f"{path} does not exist; give the folder of the training data with --data") from None
+        raise DataError(f"{path} does not exist; give the folder of the training data with --data") from None
     except (lzma.LZMAError, EOFError, ValueError) as error:
-        raise BadData(f"{path} is not a whole xz file of JSON lines ({error}); fetch it again") from None
+        raise DataError(f"{path} is not a whole xz file of JSON lines ({error}); fetch it again") from None
 
 
-def _row(raw: dict[str, Any], source: Source) -> Row | None:
+def row_of(raw: dict[str, Any], source: Source) -> Row | None:
+    """A line of a file as a row, or None where the source's filters or a special token in its text keep it out."""
     if raw["lang"] != source.lang or (source.tasks and raw.get("task") not in source.tasks):
         return None
     if source.origins and not raw["source"].startswith(source.origins):
@@ -135,13 +155,13 @@ def parts(folder: Path, source: Source, recipe: Recipe) -> tuple[list[Row], list
         known = set(found)
         return found, [row for row in rows(folder, source, recipe.seed + 1)[:1000] if row not in known]
     held = [is_held_out(row, recipe.hold_out) for row in found]
-    return [r for r, h in zip(found, held) if not h], [r for r, h in zip(found, held) if h]
+    return [r for r, h in zip(found, held, strict=False) if not h], [r for r, h in zip(found, held, strict=False) if h]
 
 
 def made_version(source: Source) -> str:
     """What distinguishes the made rows of this version of the code from an earlier one's; "" for files."""
     if not source.name.startswith(MADE):
         return ""
-    from .seeds import VERSION
+    from slmkit.train.seeds import VERSION
 
     return VERSION

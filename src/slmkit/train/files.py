@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from ..errors import StorageError
+from slmkit.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 @contextmanager
@@ -23,7 +25,8 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error.strerror}); free some space or choose another folder "
-                           "with --out") from None
+        raise StorageError(
+            f"{path} cannot be written ({error.strerror}); free some space or choose another folder with --out"
+        ) from None
     finally:
         partial.unlink(missing_ok=True)

@@ -6,23 +6,26 @@ import itertools
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from tokenizers import Tokenizer
+from torch.nn import functional
 
-from . import checkpoint, packing, prepare
-from .model import Phi3
-from .optimizer import Optimiser
-from .recipe import Recipe, Stage
+from slmkit.train import checkpoint, packing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import FrameType
+
+    from slmkit.train.model import Phi3
+    from slmkit.train.optimizer import Optimiser
+    from slmkit.train.recipe import Stage
 
 LATEST = "latest.safetensors"
 SAVE_EVERY_S = 240.0
 Say = Callable[[str], None]
+Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 class Stop:
@@ -55,58 +58,26 @@ def rate_at(step: int, stage: Stage) -> float:
 
 def loss_of(model: Phi3, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean loss in nats over the scored tokens; targets are -100 where nothing is scored."""
-    return F.cross_entropy(model(ids).flatten(0, 1), targets.flatten(), ignore_index=-100)
+    return functional.cross_entropy(model(ids).flatten(0, 1), targets.flatten(), ignore_index=-100)
 
 
-def batches(recipe: Recipe, stage: Stage, folder: Path, out: Path, tokenizer: Tokenizer, say: Say,
-            skip: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(sources: list[list[packing.Document]], stage: Stage, seed: int, skip: int) -> Iterator[Batch]:
     """(ids, targets) of each step of a stage, each (batch_rows, sequence_length), from step `skip` on."""
-    sources = [prepare.documents(source, recipe, folder, out, tokenizer, say) for source in stage.mixture]
-    stream = packing.interleave(sources, [s.share for s in stage.mixture], recipe.seed)
-    # One id more than is read: the last is only a target, and is read as the first of no block.
+    stream = packing.interleave(sources, [s.share for s in stage.mixture], seed)
+    # One id more than is read: a block's last id is only a target.
     rows = packing.blocks(stream, stage.sequence_length + 1)
     rows = itertools.islice(rows, skip * stage.batch_rows, None)
     while True:
-        ids, scored = zip(*itertools.islice(rows, stage.batch_rows))
+        ids, scored = zip(*itertools.islice(rows, stage.batch_rows), strict=False)
         read = torch.from_numpy(np.stack(ids).astype(np.int64))
         targets = read.masked_fill(~torch.from_numpy(np.stack(scored)), -100)
         yield read[:, :-1], targets[:, 1:].contiguous()
 
 
-def run(recipe: Recipe, folder: Path, out: Path, *, resume: bool, start: Path | None, stages: list[str],
-        compiled: bool, say: Say) -> tuple[Phi3, Tokenizer, checkpoint.Progress]:
-    """Train through the named stages; gives the model, its tokenizer and how far it came.
-
-    resume: go on from the last checkpoint in `out`. start: begin with another run's weights and moments.
-    """
-    torch.manual_seed(recipe.seed)
-    tokenizer = prepare.tokenizer_of(recipe, folder, out, say)
-    model = Phi3(recipe.model)
-    optimiser = Optimiser(model, recipe.model, recipe.optimizer)
-    progress = checkpoint.Progress(stage=stages[0])
-    if resume:
-        progress = checkpoint.read(out / LATEST, model, optimiser)
-        say(f"resuming {progress.stage} after step {progress.step}")
-    elif start is not None:
-        before = checkpoint.read(start, model, optimiser)
-        progress = checkpoint.Progress(stages[0], 0, before.n_tokens, before.n_steps)
-    loss = torch.compile(loss_of) if compiled else loss_of
-    todo = [s for s in recipe.stages if s.name in stages]
-    names = [s.name for s in todo]
-    with Stop() as stop:
-        for stage in todo[names.index(progress.stage) if progress.stage in names else 0 :]:
-            if stage.name != progress.stage:
-                progress = checkpoint.Progress(stage.name, 0, progress.n_tokens, progress.n_steps)
-            source = batches(recipe, stage, folder, out, tokenizer, say, skip=progress.step)
-            _run_stage(model, optimiser, stage, progress, source, loss, out, stop, say)
-            if stop.asked:
-                break
-    return model, tokenizer, progress
-
-
-def _run_stage(model: Phi3, optimiser: Optimiser, stage: Stage, progress: checkpoint.Progress,
-               source: Iterator[tuple[torch.Tensor, torch.Tensor]], loss: Callable[..., torch.Tensor], out: Path,
-               stop: Stop, say: Say) -> None:
+def train_stage(model: Phi3, optimiser: Optimiser, stage: Stage, progress: checkpoint.Progress,
+                source: Iterator[Batch], loss: Callable[..., torch.Tensor], out: Path, stop: Stop,
+                say: Say) -> None:  # fmt: skip
+    """Take the stage's remaining steps, or stop after one when asked; `progress` is kept up to date."""
     saved = reported = time.monotonic()
     losses: list[float] = []
     while progress.step < stage.steps and not stop.asked:
@@ -122,8 +93,10 @@ def _run_stage(model: Phi3, optimiser: Optimiser, stage: Stage, progress: checkp
         if now - reported > 15 or progress.step == stage.steps:
             speed = len(losses) * ids.numel() / (now - reported)
             left_min = (stage.steps - progress.step) * ids.numel() / speed / 60
-            say(f"{stage.name} {progress.step}/{stage.steps}  loss {np.mean(losses):.3f}  {speed:.0f} tokens/s  "
-                f"{progress.n_tokens / 1e6:.2f} M tokens  {left_min:.0f} min left")
+            say(
+                f"{stage.name} {progress.step}/{stage.steps}  loss {np.mean(losses):.3f}  {speed:.0f} tokens/s  "
+                f"{progress.n_tokens / 1e6:.2f} M tokens  {left_min:.0f} min left"
+            )
             losses, reported = [], now
         if now - saved > SAVE_EVERY_S:
             checkpoint.write(out / LATEST, model, optimiser, progress)

@@ -7,12 +7,14 @@ plain RoPE, grouped-query attention, a tied embedding.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
-from .recipe import ModelShape
+if TYPE_CHECKING:
+    from slmkit.train.recipe import ModelShape
 
 
 class RMSNorm(nn.Module):
@@ -24,7 +26,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 def rotation_tables(length: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -59,7 +61,7 @@ class Attention(nn.Module):
         q, k, v = heads.split([self.n_heads, self.n_kv_heads, self.n_kv_heads], dim=1)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         grouped = self.n_kv_heads != self.n_heads
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
         return self.o_proj(mixed.transpose(1, 2).reshape(batch, tokens, -1))
 
 
@@ -73,7 +75,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+        return self.down_proj(functional.silu(gate) * up)
 
 
 class Block(nn.Module):
@@ -135,4 +137,4 @@ class Phi3(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (batch, tokens, vocab_size) of what follows each position."""
-        return F.linear(self.hidden(ids), self.model.embed_tokens.weight)
+        return functional.linear(self.hidden(ids), self.model.embed_tokens.weight)

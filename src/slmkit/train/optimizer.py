@@ -6,10 +6,13 @@ Newton-Schulz steps. torch.optim.Muon does that in bfloat16, which a CPU without
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from .recipe import ModelShape, Optimizer
+if TYPE_CHECKING:
+    from slmkit.train.recipe import ModelShape, Optimizer
 
 # Coefficients of the quintic that pulls singular values to about 1 in five steps (Keller Jordan, 2024).
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -61,7 +64,7 @@ class Optimiser:
         ahead = gradient.lerp(momentum, self.settings.matrix_momentum)  # Nesterov
         parameter.mul_(1 - rate * self.settings.weight_decay)
         sizes = self.parts.get(name.split(".")[-2], [parameter.shape[0]])
-        for part, target in zip(ahead.split(sizes), parameter.split(sizes)):
+        for part, target in zip(ahead.split(sizes), parameter.split(sizes), strict=False):
             scale = max(1.0, part.shape[0] / part.shape[1]) ** 0.5
             target.add_(orthogonalised(part), alpha=-rate * scale)
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from . import data, packing
-from . import tokenizer as tokenization
-from .files import written_whole
-from .recipe import Recipe, Source
+from slmkit.train import data, packing
+from slmkit.train import tokenizer as tokenization
+from slmkit.train.files import written_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from slmkit.train.recipe import Recipe, Source
 
 TOKENIZER_SAMPLE = 6_000_000  # characters; more does not change the pieces worth having
 
@@ -41,21 +44,32 @@ def tokenizer_of(recipe: Recipe, folder: Path, out: Path, say: Callable[[str], N
     return Tokenizer.from_file(str(path))
 
 
-def documents(source: Source, recipe: Recipe, folder: Path, out: Path, tokenizer: Tokenizer,
-              say: Callable[[str], None]) -> list[packing.Document]:
+def documents(
+    source: Source, recipe: Recipe, folder: Path, out: Path, tokenizer: Tokenizer, say: Callable[[str], None]
+) -> list[packing.Document]:
     """The training documents of a source, encoded; a later call with the same settings reads them back."""
     path = out / "tokens" / f"{_key(source, recipe, tokenizer)}.npz"
     if path.exists():
         with np.load(path) as stored:
             ends = stored["ends"]
-            parts = zip(np.split(stored["ids"], ends[:-1]), np.split(stored["scored"], ends[:-1]), stored["may_split"])
+            parts = zip(
+                np.split(stored["ids"], ends[:-1]),
+                np.split(stored["scored"], ends[:-1]),
+                stored["may_split"],
+                strict=False,
+            )
             return [packing.Document(ids, scored, bool(may_split)) for ids, scored, may_split in parts]
     kept, _ = data.parts(folder, source, recipe)
     found = [packing.encode(row, tokenizer) for row in kept]
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as file:
-        np.savez(file, ids=np.concatenate([d.ids for d in found]), scored=np.concatenate([d.scored for d in found]),
-                 ends=np.cumsum([len(d.ids) for d in found]), may_split=np.array([d.may_split for d in found]))
+        np.savez(
+            file,
+            ids=np.concatenate([d.ids for d in found]),
+            scored=np.concatenate([d.scored for d in found]),
+            ends=np.cumsum([len(d.ids) for d in found]),
+            may_split=np.array([d.may_split for d in found]),
+        )
     say(f"{source.name}: {len(found)} rows, {sum(len(d.ids) for d in found) / 1e6:.2f} M tokens")
     return found
 
@@ -67,7 +81,12 @@ def held_out(source: Source, recipe: Recipe, folder: Path) -> list[data.Row]:
 
 def _key(source: Source, recipe: Recipe, tokenizer: Tokenizer) -> str:
     """A name for the encoded source that changes whenever what is encoded would."""
-    settings: dict[str, Any] = {**dataclasses.asdict(source), "share": 0, "seed": recipe.seed,
-                                "hold_out": recipe.hold_out, "made": data.made_version(source)}
+    settings: dict[str, Any] = {
+        **dataclasses.asdict(source),
+        "share": 0,
+        "seed": recipe.seed,
+        "hold_out": recipe.hold_out,
+        "made": data.made_version(source),
+    }
     text = json.dumps(settings, sort_keys=True) + tokenizer.to_str()
     return f"{source.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import RequestError
+from slmkit.errors import RequestError
 
 FOLDER = Path(__file__).parent / "recipes"
 
 
-class BadRecipe(RequestError):
+class RecipeError(RequestError):
     """A recipe names a setting that does not exist, or gives one a value that it cannot have."""
 
 
@@ -97,34 +97,52 @@ class Recipe:
 
 
 def load(name_or_path: str) -> Recipe:
-    """The recipe in a JSON file, or one of those kept here by its name (`tiny`). Raises BadRecipe."""
+    """The recipe in a JSON file, or one of those kept here by its name (`tiny`). Raises RecipeError."""
     path = FOLDER / f"{name_or_path}.json" if name_or_path.isidentifier() else Path(name_or_path)
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.json")))
-        raise BadRecipe(f"there is no recipe {name_or_path!r}; give a JSON file or one of: {known}") from None
+        raise RecipeError(f"there is no recipe {name_or_path!r}; give a JSON file or one of: {known}") from None
     except (OSError, ValueError) as error:
-        raise BadRecipe(f"{path} cannot be read as a JSON recipe ({error}); correct the file") from None
+        raise RecipeError(f"{path} cannot be read as a JSON recipe ({error}); correct the file") from None
+    return build(raw)
+
+
+def build(raw: Any) -> Recipe:
+    """The recipe in parsed JSON. Raises RecipeError."""
     recipe = _build(Recipe, raw, "recipe")
     check(recipe)
     return recipe
 
 
 def check(recipe: Recipe) -> None:
-    """Raise BadRecipe, with the way out, for values that no run can have."""
+    """Raise RecipeError, with the way out, for values that no run can have."""
     model = recipe.model
-    for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                 "num_key_value_heads", "max_position_embeddings"):
+    for name in (
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "max_position_embeddings",
+    ):
         _require(getattr(model, name) > 0, f"model.{name} is {getattr(model, name)}; it must be 1 or more")
-    _require(model.hidden_size % model.num_attention_heads == 0,
-             f"model.hidden_size is {model.hidden_size}, which {model.num_attention_heads} attention heads do not "
-             "divide; choose a multiple of num_attention_heads")
-    _require(model.num_attention_heads % model.num_key_value_heads == 0,
-             f"model.num_key_value_heads is {model.num_key_value_heads}; it must divide num_attention_heads, "
-             f"which is {model.num_attention_heads}")
+    _require(
+        model.hidden_size % model.num_attention_heads == 0,
+        f"model.hidden_size is {model.hidden_size}, which {model.num_attention_heads} attention heads do not "
+        "divide; choose a multiple of num_attention_heads",
+    )
+    _require(
+        model.num_attention_heads % model.num_key_value_heads == 0,
+        f"model.num_key_value_heads is {model.num_key_value_heads}; it must divide num_attention_heads, "
+        f"which is {model.num_attention_heads}",
+    )
     _require(0 < recipe.hold_out < 0.5, f"hold_out is {recipe.hold_out}; it must be above 0 and below 0.5")
     _require(bool(recipe.stages), "a recipe needs at least one entry in stages")
+    names = [stage.name for stage in recipe.stages]
+    _require(len(names) == len(set(names)), f"there are two stages of one name among {', '.join(names)}; rename one")
     for stage in recipe.stages:
         _check_stage(stage, model)
 
@@ -133,12 +151,16 @@ def _check_stage(stage: Stage, model: ModelShape) -> None:
     where = f"stage {stage.name!r}"
     _require(stage.steps > 0, f"{where} has {stage.steps} steps; it needs 1 or more")
     _require(stage.batch_rows > 0, f"{where} has batch_rows {stage.batch_rows}; it needs 1 or more")
-    _require(8 <= stage.sequence_length <= model.max_position_embeddings,
-             f"{where} has sequence_length {stage.sequence_length}; it must be 8 to "
-             f"{model.max_position_embeddings}, the model's max_position_embeddings")
-    _require(0 <= stage.warmup_steps + stage.decay_steps <= stage.steps,
-             f"{where} warms up for {stage.warmup_steps} steps and decays for {stage.decay_steps}, together more "
-             f"than its {stage.steps} steps; lower one of them")
+    _require(
+        8 <= stage.sequence_length <= model.max_position_embeddings,
+        f"{where} has sequence_length {stage.sequence_length}; it must be 8 to "
+        f"{model.max_position_embeddings}, the model's max_position_embeddings",
+    )
+    _require(
+        0 <= stage.warmup_steps + stage.decay_steps <= stage.steps,
+        f"{where} warms up for {stage.warmup_steps} steps and decays for {stage.decay_steps}, together more "
+        f"than its {stage.steps} steps; lower one of them",
+    )
     _require(bool(stage.mixture), f"{where} has an empty mixture; name at least one source")
     for source in stage.mixture:
         _require(source.share > 0, f"{where} gives {source.name!r} the share {source.share}; it must be above 0")
@@ -146,11 +168,16 @@ def _check_stage(stage: Stage, model: ModelShape) -> None:
 
 def _require(holds: bool, otherwise: str) -> None:
     if not holds:
-        raise BadRecipe(otherwise)
+        raise RecipeError(otherwise)
 
 
-_NESTED: dict[str, Any] = {"model": ModelShape, "optimizer": Optimizer, "tokenizer": (Source,), "stages": (Stage,),
-                           "mixture": (Source,)}
+_NESTED: dict[str, Any] = {
+    "model": ModelShape,
+    "optimizer": Optimizer,
+    "tokenizer": (Source,),
+    "stages": (Stage,),
+    "mixture": (Source,),
+}
 
 
 def _build(cls: Any, raw: Any, where: str) -> Any:
@@ -172,9 +199,14 @@ def _value(key: str, value: Any, f: Any, where: str) -> Any:
         return tuple(_build(nested[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if nested is not None:
         return _build(nested, value, where)
-    kinds = {"int": int, "float": (int, float), "str": str}.get(f.type)
+    kinds: Any = {"int": int, "float": (int, float), "str": str}.get(f.type)
     if kinds is not None:
-        _require(isinstance(value, kinds) and not isinstance(value, bool),
-                 f"{where} is {value!r}; it must be {'a number' if f.type != 'str' else 'text'}"
-                 + (" without a fraction" if f.type == "int" else ""))
-    return tuple(value) if f.type.startswith("tuple") else value
+        _require(
+            isinstance(value, kinds) and not isinstance(value, bool),
+            f"{where} is {value!r}; it must be {'a number' if f.type != 'str' else 'text'}"
+            + (" without a fraction" if f.type == "int" else ""),
+        )
+    if f.type.startswith("tuple"):
+        _require(isinstance(value, list), f"{where} is {value!r}; it must be a list")
+        return tuple(value)
+    return value

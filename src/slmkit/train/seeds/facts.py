@@ -1,13 +1,18 @@
 """Small facts, written by hand, and the questions that ask for them."""
 
+# ruff: noqa: E501, SIM905 (tables)
 from __future__ import annotations
 
-import random
+from typing import TYPE_CHECKING
 
-from .words import ANIMALS, COLOURS, FOODS, a
+from slmkit.train.seeds.words import ANIMALS, COLOURS, FOODS, a
+
+if TYPE_CHECKING:
+    import random
 
 Turn = tuple[str, str]
 
+# fmt: off
 SOUNDS = {"dog": "woof", "cat": "meow", "cow": "moo", "pig": "oink", "sheep": "baa", "duck": "quack", "lion": "roar",
           "frog": "croak", "bee": "buzz", "owl": "hoot", "snake": "hiss", "mouse": "squeak", "horse": "neigh",
           "hen": "cluck", "wolf": "howl", "bird": "tweet", "donkey": "hee-haw", "goose": "honk", "goat": "maa"}
@@ -51,6 +56,7 @@ LISTS = {"animals": list(ANIMALS), "colours": list(COLOURS), "fruits": "apple ba
          "days of the week": DAYS, "months": MONTHS, "toys": "ball doll kite drum train puzzle".split(),
          "farm animals": "cow pig sheep hen horse goat duck".split(), "birds": "owl duck swan parrot goose penguin".split(),
          "things in a kitchen": "pot spoon cup plate knife pan".split(), "clothes": "hat coat shirt sock shoe scarf".split()}
+# fmt: on
 PLAIN = """
 What is the sun?|The sun is a star. It gives us light and warmth.
 What is the moon?|The moon goes around the earth. At night, it shines with the light of the sun.
@@ -148,16 +154,24 @@ def plain() -> list[Turn]:
 def about_animal(chance: random.Random) -> Turn:
     """A question about an animal, from the tables."""
     kind = chance.choice(list(ANIMALS))
-    home, food, good_at = ANIMALS[kind]
+    _, food, good_at = ANIMALS[kind]
     group = next((name for name, members in CLASSES.items() if kind in members.split()), "")
     one = a(kind)
     asked: list[Turn] = [
         (f"What does {one} eat?", f"{one.capitalize()} likes to eat {food}."),
         (f"What do {plural(kind)} eat?", f"{plural(kind).capitalize()} like to eat {food}."),
         (f"What is {one} good at?", f"{one.capitalize()} is good at {good_at}."),
-        (f"Write a sentence about {one}.", chance.choice([
-            f"The {kind} likes to eat {food}.", f"The little {kind} is good at {good_at}.",
-            f"There is {one} in the garden.", f"I saw {one} near the river today."])),
+        (
+            f"Write a sentence about {one}.",
+            chance.choice(
+                [
+                    f"The {kind} likes to eat {food}.",
+                    f"The little {kind} is good at {good_at}.",
+                    f"There is {one} in the garden.",
+                    f"I saw {one} near the river today.",
+                ]
+            ),
+        ),
     ]
     if group:
         asked.append((f"What is {one}?", f"{one.capitalize()} is {a(group)}. It likes to eat {food}."))
@@ -166,8 +180,8 @@ def about_animal(chance: random.Random) -> Turn:
         n_legs = NOT_FOUR.get(kind, LEGS[group])
         asked.append((f"How many legs does {one} have?", f"{one.capitalize()} has {n_legs} legs."))
     if kind in SOUNDS:
-        asked.append((f"What sound does {one} make?", f"{one.capitalize()} says \"{SOUNDS[kind]}\"."))
-        asked.append((f"What does the {kind} say?", f"The {kind} says \"{SOUNDS[kind]}\"."))
+        asked.append((f"What sound does {one} make?", f'{one.capitalize()} says "{SOUNDS[kind]}".'))
+        asked.append((f"What does the {kind} say?", f'The {kind} says "{SOUNDS[kind]}".'))
     if kind in BABIES:
         asked.append((f"What is a baby {kind} called?", f"A baby {kind} is called {a(BABIES[kind])}."))
     return chance.choice(asked)
@@ -175,23 +189,33 @@ def about_animal(chance: random.Random) -> Turn:
 
 def from_tables(chance: random.Random) -> Turn:
     """A question about opposites, capitals, days, months, numbers, colours or lists."""
+
     def neighbours(names: list[str], what: str) -> Turn:
         i = chance.randrange(len(names))
         after, before = names[(i + 1) % len(names)], names[i - 1]
-        return chance.choice([(f"What {what} comes after {names[i]}?", f"{after} comes after {names[i]}."),
-                              (f"What {what} comes before {names[i]}?", f"{before} comes before {names[i]}.")])
+        return chance.choice(
+            [
+                (f"What {what} comes after {names[i]}?", f"{after} comes after {names[i]}."),
+                (f"What {what} comes before {names[i]}?", f"{before} comes before {names[i]}."),
+            ]
+        )
 
     which = chance.randrange(8)
     if which == 0:
         pair = chance.choice(OPPOSITES).split()
         chance.shuffle(pair)
-        return (chance.choice([f"What is the opposite of {pair[0]}?", f"What is the opposite of \"{pair[0]}\"?"]),
-                f"The opposite of {pair[0]} is {pair[1]}.")
+        return (
+            chance.choice([f"What is the opposite of {pair[0]}?", f'What is the opposite of "{pair[0]}"?']),
+            f"The opposite of {pair[0]} is {pair[1]}.",
+        )
     if which == 1:
         country = chance.choice(list(CAPITALS))
-        return chance.choice([
-            (f"What is the capital of {country}?", f"The capital of {country} is {CAPITALS[country]}."),
-            (f"Which city is the capital of {country}?", f"{CAPITALS[country]} is the capital of {country}.")])
+        return chance.choice(
+            [
+                (f"What is the capital of {country}?", f"The capital of {country} is {CAPITALS[country]}."),
+                (f"Which city is the capital of {country}?", f"{CAPITALS[country]} is the capital of {country}."),
+            ]
+        )
     if which == 2:
         return neighbours(DAYS, "day")
     if which == 3:
@@ -210,8 +234,10 @@ def from_tables(chance: random.Random) -> Turn:
         named = chance.sample(LISTS[what], n)
         if chance.random() < 0.3:
             return f"Make a list of {NUMBERS[n]} {what}.", "\n".join(f"- {name}" for name in named)
-        return (f"{chance.choice(['Name', 'List', 'Tell me', 'Give me'])} {NUMBERS[n]} {what}.",
-                f"{', '.join(named[:-1])} and {named[-1]}.".capitalize())
+        return (
+            f"{chance.choice(['Name', 'List', 'Tell me', 'Give me'])} {NUMBERS[n]} {what}.",
+            f"{', '.join(named[:-1])} and {named[-1]}.".capitalize(),
+        )
     x, y = chance.randint(0, 10), chance.randint(0, 10)
     if chance.random() < 0.5:
         return f"What is {x} + {y}?", f"{x} + {y} = {x + y}"
@@ -221,6 +247,17 @@ def from_tables(chance: random.Random) -> Turn:
 
 def plural(noun: str) -> str:
     """More than one of an animal."""
-    irregular = {"mouse": "mice", "sheep": "sheep", "deer": "deer", "fish": "fish", "goose": "geese", "wolf": "wolves",
-                 "butterfly": "butterflies", "puppy": "puppies", "monkey": "monkeys", "donkey": "donkeys", "fox": "foxes"}
+    irregular = {
+        "mouse": "mice",
+        "sheep": "sheep",
+        "deer": "deer",
+        "fish": "fish",
+        "goose": "geese",
+        "wolf": "wolves",
+        "butterfly": "butterflies",
+        "puppy": "puppies",
+        "monkey": "monkeys",
+        "donkey": "donkeys",
+        "fox": "foxes",
+    }
     return irregular.get(noun, noun + "s")

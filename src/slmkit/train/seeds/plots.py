@@ -1,270 +1,46 @@
-"""Plots for made stories: lists of beats, each with several wordings. An empty wording lets a beat be skipped.
-
-{N} the hero (name or kind), {name}, {kind}, {he} {him} {his} {himself}; {F} the friend, {fname}, {fkind}, {fhe} {fhim}
-{fhis}; {G} a third one ("the old owl"); {place}, {place2}, {thing} (with its adjective), {food}, {good} what the hero is
-good at, {day} an opening such as "One day". Sentences are given their capital afterwards.
-"""
+"""The plots of the made stories, read from plots.txt, and what fills their places."""
 
 from __future__ import annotations
 
-Beat = tuple[str, ...]
+from functools import cache
+from pathlib import Path
 
-OPENINGS: Beat = (
-    "Once upon a time, there was {a_hero} named {name}.",
-    "Once upon a time, there was {a_hero} called {name}. {name} lived in {a_home}.",
-    "Once there was {a_hero} who lived in {a_home}. {His} name was {name}.",
-    "Long ago, in {a_home}, there lived {a_hero}. {His} name was {name}.",
-    "{name} was {a_hero}. {He} lived in {a_home}.",
-    "There was once {a_hero} named {name} who lived in {a_home}.",
-    "In {a_home}, there lived {a_hero} called {name}.",
-)
-TRAITS: Beat = (
-    "{He} loved {good}.", "{He} was very good at {good}.", "{name} liked to eat {likes}.",
-    "Every day {he} played near the {place}.", "{name} had many friends.", "{name} was always happy.", "",
-    "Everyone liked {name}.", "{name} loved to play outside.", "", "",
-)
-ENDINGS: Beat = (
-    "From that day on, {name} and {fname} were best friends.", "And they lived happily ever after.",
-    "{name} went home with a big smile.", "That night, {name} slept very well.", "It was the best day of all.",
-    "And everyone was happy.", "{name} never forgot that day.", "{name} and {fname} laughed all the way home.", "", "",
-    "The end.",
-)
+Beat = tuple[str, ...]  # wordings to choose from; "" skips the beat
 
-PLOTS: dict[str, tuple[Beat, ...]] = {
-    "lost": (
-        ("{name} had a {thing} that {he} loved very much.", "The thing {name} loved most was {his} {thing}.",
-         "{His} mother had given {him} a {thing}."),
-        ("{day}, the {thing} was gone.", "{day}, {name} could not find the {thing}.",
-         "{day}, {N} looked for the {thing}, but it was not there."),
-        ("{N} looked under the bed. {He} looked behind the door. It was not there.",
-         "{He} looked everywhere, but {he} could not find it.", "{N} was very sad and began to cry."),
-        ("\"Why are you sad?\" asked {F}. \"I have lost my {thing},\" said {N}.",
-         "{He} asked {F}, \"Have you seen my {thing}?\" \"No,\" said {fname}, \"but I will help you look.\"",
-         "Then {he} met {F}. \"I have lost my {thing},\" said {name}. \"I will help you,\" said {fname}."),
-        ("They looked near the {place}. They looked by the {place2}.",
-         "Together they went to the {place}. They asked {G}, but {G} had not seen it.",
-         "They walked to the {place} and looked behind every stone."),
-        ("At last {fname} saw something under a bush. It was the {thing}!",
-         "Then {G} came and said, \"Is this yours?\" It was the {thing}!",
-         "Suddenly {fname} shouted, \"Look! There it is!\" The {thing} was lying in the grass."),
-        ("\"Thank you!\" said {N}. \"You are a good friend.\"", "{N} was so happy that {he} jumped up and down.",
-         "{name} gave {fname} a big hug."),
-    ),
-    "stuck": (
-        ("{day}, {N} went for a walk near the {place}.", "{day}, {N} was walking to the {place}.",
-         "{day}, {he} was playing by the {place}."),
-        ("Suddenly {he} heard a small voice. \"Help! Help!\"", "Then {he} heard someone crying.",
-         "{He} heard a noise behind a big stone."),
-        ("It was {F}. {fHe} had fallen into a deep hole.", "It was {F}. {fHis} foot was caught in a net.",
-         "It was {F}. {fHe} was stuck in the mud.", "It was {F}. {fHe} was stuck under a heavy branch."),
-        ("\"Do not be afraid,\" said {N}. \"I will help you.\"", "\"Wait,\" said {name}. \"I have an idea.\"",
-         "\"Please help me,\" said {fname}. \"Of course,\" said {N}."),
-        ("{name} found a long rope and pulled. {He} pulled and pulled.", "{name} pulled with all {his} strength.",
-         "{name} called {G}. Together they pulled as hard as they could.",
-         "{name} looked for a strong stick and pushed. Then {he} pushed again."),
-        ("At last, {fname} was free.", "Pop! {fname} was free.", "Slowly, {fname} came out."),
-        ("\"Thank you,\" said {fname}. \"You saved me.\"", "\"You are very kind,\" said {fname}.",
-         "{fname} was so happy that {fhe} danced."),
-        ("Then they shared some {food}.", "After that, they played together every day.",
-         "{fname} gave {name} a {thing} to say thank you.", "A week later, {fname} helped {name} too."),
-    ),
-    "fear": (
-        ("But {name} was afraid of {fear}.", "{name} had one problem. {He} was afraid of {fear}.",
-         "There was only one thing that {name} did not like. {He} was afraid of {fear}."),
-        ("{His} friends laughed at {him}, and {he} was sad.", "{He} did not tell anyone about it.",
-         "When {he} thought of it, {he} began to shake."),
-        ("{day}, {F} was in trouble and called for help.", "{day}, {F} came to visit. \"Come with me,\" {fhe} said.",
-         "{day}, {F} asked, \"Why do you look so sad?\""),
-        ("\"I cannot do it,\" said {N}. \"I am too scared.\"", "\"I am afraid of {fear},\" said {N} in a small voice."),
-        ("\"Take my hand,\" said {fname}. \"We will go together.\"", "\"Everyone is afraid sometimes,\" said {fname}.",
-         "\"Close your eyes and count to three,\" said {fname}. \"I am with you.\""),
-        ("{name} took a deep breath. One, two, three! {He} took one step, and then another.",
-         "So {N} tried. At first {his} legs were weak, but {he} did not stop.",
-         "{N} thought about it. Then {he} stood up and said, \"I will try.\""),
-        ("It was not so bad after all.", "And nothing bad happened!", "\"I did it!\" shouted {name}."),
-        ("Now {name} is not afraid of {fear} any more.", "\"I am proud of you,\" said {fname}.",
-         "Since that day, {name} has been very brave.", "{name} learned that it is good to try."),
-    ),
-    "friend": (
-        ("But {name} had no one to play with.", "{name} was lonely.", "{name} wanted a friend."),
-        ("{He} asked {G} to play, but {G} was too busy.", "Every day {he} sat alone near the {place}.",
-         "{He} went to the {place}, but nobody was there."),
-        ("{day}, {he} saw {F} sitting under a tree.", "{day}, {F} came to the {place}.",
-         "{day}, {name} met {F} on the road."),
-        ("\"Hello,\" said {N}. \"My name is {name}. What is your name?\" \"I am {fname},\" said the {fkind}.",
-         "\"Do you want to play with me?\" asked {name}. \"Yes!\" said {fname}.",
-         "\"Why are you alone?\" asked {fname}. \"I have no friends,\" said {N}."),
-        ("They played with a {thing} all day.", "They ran, jumped and sang until the sun went down.",
-         "They shared some {food} and told each other stories.", "They played hide and seek near the {place2}."),
-        ("\"Will you come again tomorrow?\" asked {name}. \"Yes, I will,\" said {fname}.",
-         "When it was time to go home, {fname} said, \"See you tomorrow!\"", ""),
-        ("Now {name} was not lonely any more.", "{name} was very happy to have a friend.",
-         "After that day, they were always together."),
-    ),
-    "race": (
-        ("{F} always said, \"I am the fastest of all!\"", "{F} was very proud. \"Nobody can beat me,\" {fhe} said."),
-        ("{day}, {N} said, \"Let us have a race.\"", "{day}, {name} asked {fhim} to race to the {place}."),
-        ("{fname} laughed. \"You are too slow!\" {fhe} said.", "All the others came to watch."),
-        ("\"One, two, three, go!\" shouted {G}.", "{G} rang a bell, and the race began."),
-        ("{fname} ran very fast. Soon {fhe} was far ahead, so {fhe} lay down to rest.",
-         "{fname} ran so fast that {fhe} fell over a stone and hurt {fhis} leg.",
-         "On the way {fname} saw some {food} and stopped to eat."),
-        ("{name} did not stop. {He} went on, step by step.", "{N} kept going and did not look back.",
-         "{N} stopped and helped {fhim} to stand up. Then they walked on together."),
-        ("They came to the {place} at the same time. Everyone clapped.", "{N} came to the {place} first. Everyone cheered!"),
-        ("\"I am sorry that I laughed at you,\" said {fname}.", "\"Well done,\" said {fname}. \"You are a good runner.\"",
-         "{fname} never laughed at {name} again."),
-    ),
-    "seed": (
-        ("{day}, {N} found a little seed near the {place}.", "{day}, {G} gave {name} a small seed."),
-        ("{He} put it in the ground and gave it some water.", "{name} made a hole, put the seed in it, and covered it."),
-        ("Every day {he} looked, but nothing happened.", "\"When will it grow?\" {he} asked. \"You must wait,\" said {F}.",
-         "{name} waited for one day, two days, three days."),
-        ("The sun shone and the rain fell.", "{name} gave it water every morning.", "{He} sang to it every evening."),
-        ("Then one morning there was a tiny green leaf.", "At last, something green came out of the ground.",),
-        ("It grew and grew. Soon it was as tall as a house.", "After many weeks, it was a big tree with sweet fruit.",
-         "It became a beautiful {colour} flower."),
-        ("{name} called {F} and {G} to see it.", "\"Look!\" said {N}. \"I made it grow!\""),
-        ("They sat under it and ate {food} together.", "Everyone said that it was the finest one they had ever seen.",
-         "{name} learned that good things need time."),
-    ),
-    "way home": (
-        ("{day}, {N} followed a {colour} butterfly into the woods.", "{day}, {name} walked farther than ever before.",
-         "{day}, {N} went to the {place} to look for {food}."),
-        ("Soon {he} did not know where {he} was.", "After a while, {he} could not see the path any more.",),
-        ("It grew dark, and the wind was cold.", "The trees were tall and dark. {name} was scared.", "The sun went down."),
-        ("\"I want to go home,\" {he} cried.", "{He} sat down on a stone and began to cry.", "{He} called, but nobody came."),
-        ("Then {he} heard a voice. It was {F}. \"Are you lost?\" {fhe} asked.",
-         "Just then {F} came by. \"Why are you crying?\" {fhe} asked."),
-        ("\"I cannot find my way home,\" said {N}.", "\"I do not know the way,\" said {name}."),
-        ("\"Follow me,\" said {fname}. \"I know the way.\"", "\"Look at that bright star,\" said {fname}. \"It will lead us.\""),
-        ("They walked past the {place2} and over the bridge.", "They walked and walked, and {fname} sang a song."),
-        ("At last they saw a light. It was {his} home!", "Soon they came to {his} home. {His} mother was waiting."),
-        ("\"Thank you, {fname},\" said {name}.", "{His} mother gave them both hot soup.",
-         "\"I will never go so far away again,\" said {name}."),
-    ),
-    "share": (
-        ("{day}, {N} found a basket full of {food}.", "{day}, {name} had a lot of {food}."),
-        ("\"All of this is mine,\" {he} said.", "{He} wanted to eat it all alone.", "{name} hid it behind a tree."),
-        ("Then {F} came. \"I am very hungry,\" {fhe} said. \"May I have some?\"",
-         "{F} saw it and said, \"Please give me a little.\""),
-        ("\"No,\" said {N}. \"Go away.\" So {fname} went away, very sad.", "\"No, it is all mine,\" said {N}."),
-        ("{name} ate and ate until {his} stomach hurt.", "But it was not nice to eat alone.",
-         "But then {he} felt bad and could not eat."),
-        ("{He} thought about {fname}. \"I was not kind,\" {he} said.", "\"Why did I do that?\" {he} thought."),
-        ("So {he} ran after {fname}. \"I am sorry,\" {he} said. \"Let us eat together.\"",
-         "{name} called {fname} and {G} and gave them some too."),
-        ("They ate together, and it tasted much better.", "They all sat down near the {place} and had a feast."),
-        ("{name} learned that it is good to share.", "\"Thank you for sharing,\" said {fname}."),
-    ),
-    "make": (
-        ("{name} wanted to make a {build}.", "{day}, {N} had an idea. \"I will make a {build}!\" {he} said."),
-        ("{He} found some wood and some string.", "{He} went to the {place} to look for sticks and paper."),
-        ("{He} worked all day, but in the evening it broke.", "But the first one was too weak, and it fell apart.",),
-        ("{G} laughed. \"You will never do it,\" {G} said.", "\"I cannot do it,\" {he} said, and {he} sat down.", ""),
-        ("\"Do not give up,\" said {F}. \"I will help you.\"", "Then {F} came and said, \"Let us try again together.\""),
-        ("{fname} held the sticks, and {name} tied the string.", "This time they worked slowly and with care.",),
-        ("At last it was ready.", "After three days, it was done."),
-        ("It was a fine {build}, {colour} and strong.", "It was the best {build} in the whole {place2}."),
-        ("They used it all day and had a lot of fun.", "\"We did it!\" they shouted.",
-         "\"Two can do more than one,\" said {fname}."),
-    ),
-    "birthday": (
-        ("{day}, it was {his} birthday.", "It was {name}'s birthday."),
-        ("{He} woke up early and went out, but nobody said anything.", "But no one said \"Happy birthday\" to {him}.",),
-        ("{He} asked {F}, \"Do you know what day it is?\" \"No,\" said {fname}, and went away.",
-         "{He} met {F}, but {fname} was in a hurry."),
-        ("{name} felt sad. \"Everyone has forgotten me,\" {he} thought.", "{He} walked to the {place} and sat down alone."),
-        ("In the evening, {he} went home. It was very dark and quiet.", "When the sun went down, {he} opened {his} door."),
-        ("\"Surprise!\" shouted all {his} friends.", "Suddenly there was light everywhere. \"Happy birthday!\" they all called."),
-        ("There was a big cake, and {fname} had brought a {thing}.", "They gave {him} a {thing} and a basket of {food}."),
-        ("\"We did not forget you,\" said {fname}.", "{name} was so happy that {he} cried a little."),
-        ("They sang and danced until the moon came up.", "They ate cake and played games all night."),
-    ),
-    "storm": (
-        ("{day}, dark clouds came over the {place}.", "{day}, a big storm came."),
-        ("The wind blew and the rain fell.", "There was thunder and lightning, and the rain did not stop."),
-        ("{N} was safe and warm at home.", "{name} ran home and closed the door."),
-        ("Then someone knocked. It was {F}, cold and wet.", "Knock, knock! {F} stood at the door. {fHe} was very wet."),
-        ("\"My home is gone,\" said {fname}. \"May I come in?\"", "\"Please let me in,\" said {fname}. \"I am so cold.\""),
-        ("\"Come in,\" said {N}. \"There is room for two.\"", "\"Of course,\" said {name}, and gave {fhim} a warm blanket."),
-        ("Then {G} came too, and {N} let everyone in.", "They made hot soup and told stories.", ""),
-        ("In the morning, the sun came out again. There was a rainbow over the {place2}.",
-         "When they woke up, the storm was over and the birds were singing."),
-        ("Together they built a new home for {fname}.", "All of them helped {fname} to mend {fhis} home."),
-    ),
-    "treasure": (
-        ("{day}, {N} found an old map under a stone.", "{day}, {N} found a bottle near the {place}. There was a map in it."),
-        ("\"It shows a treasure!\" {he} said. {He} ran to {F}.", "{He} showed it to {F}. \"Let us find the treasure!\" they said."),
-        ("They crossed the river and climbed the hill.", "They walked past the {place} and through the {place2}."),
-        ("On the way they met {G}, who was tired. They gave {G} some {food}.", "It was a long way, and they were tired.", ""),
-        ("\"Here it is,\" said {fname}. They began to dig.", "They came to a big old tree. \"We must dig here,\" said {name}."),
-        ("They found a small box. In it was a {thing}.", "Deep in the ground there was a chest. It was full of {food}."),
-        ("There was also a letter. It said, \"The best treasure is a good friend.\"",
-         "\"It is not gold,\" said {fname}. \"But I like it,\" said {N}.", "\"We will share it,\" said {N}."),
-        ("They laughed and went home together.", "They were tired but happy."),
-    ),
-    "sick": (
-        ("{day}, {name} went to see {F}, but {fhe} was in bed.", "{day}, {F} did not come out to play."),
-        ("\"I am sick,\" said {fname}. \"My head hurts.\"", "{fname} had a cold, and {fhis} nose was red."),
-        ("\"I will look after you,\" said {N}.", "{N} wanted to help."),
-        ("{He} made hot soup and brought some {food}.", "{He} went to the {place} and picked some flowers."),
-        ("{He} sat next to the bed and told a funny story.", "{He} sang a quiet song until {fname} fell asleep."),
-        ("After three days, {fname} was well again.", "The next morning, {fname} felt much better."),
-        ("\"You helped me so much,\" said {fname}. \"Thank you.\"", "{fname} jumped out of bed and hugged {name}."),
-        ("Then they went out to play near the {place2}.", "They ate the rest of the {food} together."),
-    ),
-    "learn": (
-        ("{name} wanted to learn how to {skill}.", "More than anything, {N} wanted to {skill}."),
-        ("{He} tried and tried, but {he} could not do it.", "The first time, {he} fell down. The second time, {he} fell again."),
-        ("\"You are too small,\" said {G}.", "{G} laughed at {him}.", "\"It is too hard for me,\" {he} said."),
-        ("But {F} said, \"I will teach you.\"", "Then {F} came and showed {him} what to do."),
-        ("Every day they practised near the {place}.", "Day after day, {name} tried again."),
-        ("{day}, it worked! {name} could {skill}!", "At last, {N} did it. \"Look at me!\" {he} shouted."),
-        ("Everyone clapped.", "{G} could not believe it.", "\"I knew that you could do it,\" said {fname}."),
-        ("{name} learned that you should never give up.", "Now {name} teaches the little ones."),
-    ),
-    "noise": (
-        ("One night, {N} heard a strange noise.", "One night, something woke {N} up."),
-        ("Tap, tap, tap. \"What is that?\" {he} thought.", "It went scratch, scratch, scratch.", "It went bump in the dark."),
-        ("{He} hid under {his} blanket.", "{His} heart beat very fast.",),
-        ("{He} ran to {F}. \"There is a monster in my house!\" {he} said.", "{He} called {F}, and they took a lamp."),
-        ("Together they went to look. Step by step, they came closer.", "Slowly, slowly, they opened the door."),
-        ("And what did they see? It was only a tiny {gkind}, looking for {food}!",
-         "There was no monster. It was only the wind and an old branch.",
-         "It was a small {gkind}. \"I am sorry,\" it said. \"I was so hungry.\""),
-        ("They all laughed.", "{name} laughed and was not afraid any more.",),
-        ("{name} gave everyone some {food}, and they went back to sleep.", "\"Good night,\" said {fname}. \"Sleep well.\""),
-    ),
-    "truth": (
-        ("{day}, {name} played with a ball in the house.", "{day}, {N} was running and did not look."),
-        ("Crash! The {thing} of {F} fell down and broke.", "{He} broke the {thing} that belonged to {F}."),
-        ("Nobody had seen it. {name} wanted to run away.", "\"Oh no,\" {he} thought. \"What shall I do?\""),
-        ("When {fname} came home, {fhe} asked, \"Who did this?\"", "\"Who broke my {thing}?\" asked {fname}."),
-        ("At first {name} said nothing. Then {he} said, \"I did it. I am very sorry.\"",
-         "{N} looked at the ground. \"It was me,\" {he} said."),
-        ("\"Thank you for telling the truth,\" said {fname}. \"I am not angry.\"",
-         "{fname} was sad, but {fhe} said, \"It is good that you told me.\""),
-        ("They mended it together with some glue.", "{name} worked for a week and gave {fhim} a new one."),
-        ("{name} felt much better.", "{name} learned that it is best to tell the truth."),
-    ),
-    "wish": (
-        ("{name} had one wish. {He} wanted {wish}.", "Every night {N} looked out and wished {wish}."),
-        ("\"That will never happen,\" said {G}.", "But {he} did not know how.", ""),
-        ("{day}, {F} came by. \"What do you wish for?\" {fhe} asked.", "{day}, {he} met {F} and told {fhim} about it."),
-        ("\"I want {wish},\" said {N}.", "\"I have only one wish,\" said {name}. \"I want {wish}.\""),
-        ("\"Then come with me,\" said {fname}. \"I can help you.\"", "{fname} thought for a while. \"I have an idea,\" {fhe} said."),
-        ("They set out early the next day and passed the {place}.", "They went over the {place} and around the {place2}."),
-        ("It was a long way, and it began to rain. But they did not stop.", "It was not easy, but they helped each other.", ""),
-        ("And then it happened. The wish came true!", "At last, the wish of the {kind} came true."),
-        ("\"I have never been so happy,\" said {N}.", "\"Thank you,\" said {name}. \"Now I have a friend too.\""),
-    ),
-}
-
+# fmt: off
 FEARS = ("the dark", "water", "thunder", "high places", "the big river", "loud noises", "strangers", "the forest",
          "the old bridge", "storms", "deep water", "shadows")
 BUILDS = ("boat", "kite", "little house", "bridge", "swing", "cart", "drum", "lamp", "chair", "tree house")
-SKILLS = ("swim", "sing", "dance", "read", "ride a bicycle", "climb the tall tree", "whistle", "paint", "count to one hundred",
-          "bake bread", "play the drum", "jump over the stream", "write {his} name", "skate on the ice", "tie a knot")
+SKILLS = ("swim", "sing", "dance", "read", "ride a bicycle", "climb the tall tree", "whistle", "paint",
+          "count to one hundred", "bake bread", "play the drum", "jump over the stream", "write {his} name", "skate on the ice", "tie a knot")
 WISHES = ("to see the sea", "to fly like a bird", "to touch the moon", "to see the snow", "to find a friend",
           "to have a garden", "to see the world", "to hear the song of the sea", "to make the king laugh")
+# fmt: on
+
+
+@cache
+def frame() -> tuple[Beat, Beat, Beat]:
+    """How a story opens, what its hero is like, how it ends."""
+    openings, traits, endings = _sections()[""]
+    return openings, traits, endings
+
+
+@cache
+def plots() -> dict[str, tuple[Beat, ...]]:
+    """The beats of each plot, by its name."""
+    return {name: tuple(beats) for name, beats in _sections().items() if name}
+
+
+@cache
+def _sections() -> dict[str, list[Beat]]:
+    text = (Path(__file__).parent / "plots.txt").read_text(encoding="utf-8")
+    sections: dict[str, list[Beat]] = {"": []}
+    name = ""
+    for block in text.split("\n\n"):
+        lines = [line for line in block.strip().split("\n") if not line.startswith("#")]
+        if lines and lines[0].startswith("= "):
+            name = lines[0].removeprefix("= ")
+            sections[name] = []
+        elif lines:
+            sections[name].append(tuple("" if line == "-" else line for line in lines))
+    return sections

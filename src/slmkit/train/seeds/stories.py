@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-import random
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from .plots import BUILDS, ENDINGS, FEARS, OPENINGS, PLOTS, SKILLS, TRAITS, WISHES
-from .words import (ANIMALS, BOYS, COLOURS, DAYS, FOODS, GIRLS, LOOKS, PEOPLE, PETS, PLACES, THINGS, TREASURES, a)
+from slmkit.train.seeds.plots import BUILDS, FEARS, SKILLS, WISHES, frame, plots
+from slmkit.train.seeds.words import (
+    ANIMALS,
+    BOYS,
+    COLOURS,
+    DAYS,
+    FOODS,
+    GIRLS,
+    LOOKS,
+    PEOPLE,
+    PETS,
+    PLACES,
+    THINGS,
+    TREASURES,
+    a,
+)
+
+if TYPE_CHECKING:
+    import random
 
 _FORMS = {"he": ("he", "him", "his", "himself"), "she": ("she", "her", "her", "herself")}
 
@@ -45,37 +62,66 @@ def character(kind: str, chance: random.Random, name: str = "") -> Character:
         home, likes, good_at = ANIMALS[kind]
     else:
         home = PEOPLE[kind][0] if kind in PEOPLE else THINGS.get(kind, ("small town", ""))[0]
-        likes, good_at = chance.choice(FOODS), chance.choice(["singing", "helping others", "telling stories", "playing"])
+        likes, good_at = (
+            chance.choice(FOODS),
+            chance.choice(["singing", "helping others", "telling stories", "playing"]),
+        )
     return Character(kind, name or chance.choice(names), sex, home, likes, good_at)
 
 
 def any_kind(chance: random.Random) -> str:
     """The kind of somebody: mostly an animal, sometimes a person or a thing."""
-    return chance.choice(list(chance.choices([ANIMALS, PEOPLE, THINGS], [6, 3, 2])[0]))
+    return chance.choice(chance.choices([list(ANIMALS), list(PEOPLE), list(THINGS)], [6, 3, 2])[0])
 
 
-def tell(chance: random.Random, kind: str = "", *, name: str = "", look: str = "", friend_kind: str = "",
-         place: str = "", plot: str = "") -> Story:
+def tell(
+    chance: random.Random,
+    kind: str = "",
+    *,
+    name: str = "",
+    look: str = "",
+    friend_kind: str = "",
+    place: str = "",
+    plot: str = "",
+) -> Story:
     """A story; what is not given is left to chance."""
     hero = character(kind or any_kind(chance), chance, name)
     friend = character(friend_kind or _other(hero.kind, chance), chance)
     while friend.name == hero.name:
         friend = character(friend.kind, chance)
-    plot = plot or chance.choice(list(PLOTS))
+    plot = plot or chance.choice(list(plots()))
     places = chance.sample([p for p in PLACES if p != place], 2)
     look = look or (f"{chance.choice(LOOKS)} " if chance.random() < 0.85 else "")
     thing = chance.choice(TREASURES)
     wish = THINGS.get(hero.kind, ("", ""))[1] or chance.choice(WISHES)
-    words = _Words(hero, friend, chance, {
-        "a_hero": a(look + hero.kind), "a_home": a(hero.home), "place": place or places[0], "place2": places[1],
-        "thing": thing, "food": chance.choice(FOODS), "good": hero.good_at, "likes": hero.likes,
-        "day": chance.choice(DAYS), "fear": chance.choice(FEARS), "build": chance.choice(BUILDS),
-        "skill": chance.choice(SKILLS), "wish": wish, "colour": chance.choice(COLOURS), "look": look,
-        "gkind": _other(hero.kind, chance), "G": f"the {chance.choice(['old ', '', 'wise ', 'big '])}"
-                                              f"{_other(friend.kind, chance)}"})
-    parts = [chance.choice(OPENINGS), chance.choice(TRAITS) if plot not in ("friend", "birthday") else ""]
-    body = [chance.choice(beat) for beat in PLOTS[plot]]
-    ending = chance.choice(ENDINGS)
+    words = _Words(
+        hero,
+        friend,
+        chance,
+        {
+            "a_hero": a(look + hero.kind),
+            "a_home": a(hero.home),
+            "place": place or places[0],
+            "place2": places[1],
+            "thing": thing,
+            "food": chance.choice(FOODS),
+            "good": hero.good_at,
+            "likes": hero.likes,
+            "day": chance.choice(DAYS),
+            "fear": chance.choice(FEARS),
+            "build": chance.choice(BUILDS),
+            "skill": chance.choice(SKILLS),
+            "wish": wish,
+            "colour": chance.choice(COLOURS),
+            "look": look,
+            "gkind": _other(hero.kind, chance),
+            "G": f"the {chance.choice(['old ', '', 'wise ', 'big '])}{_other(friend.kind, chance)}",
+        },
+    )
+    openings, traits, endings = frame()
+    parts = [chance.choice(openings), chance.choice(traits) if plot not in ("friend", "birthday") else ""]
+    body = [chance.choice(beat) for beat in plots()[plot]]
+    ending = chance.choice(endings)
     sentences = [capitalised(part.format_map(words)) for part in [*parts, *body, ending] if part]
     return Story(_paragraphs(sentences, chance), hero, friend, plot, thing, words["place"])
 
@@ -106,9 +152,22 @@ class _Words(Mapping[str, str]):
         fhe, fhim, fhis, _ = _FORMS[friend.sex]
         self._chance, self._hero, self._friend = chance, hero, friend
         self._fixed = fixed | {
-            "name": hero.name, "kind": hero.kind, "he": he, "him": him, "his": his, "himself": himself,
-            "He": he.capitalize(), "His": his.capitalize(), "fname": friend.name, "fkind": friend.kind,
-            "fhe": fhe, "fhim": fhim, "fhis": fhis, "fHe": fhe.capitalize(), "fHis": fhis.capitalize()}
+            "name": hero.name,
+            "kind": hero.kind,
+            "he": he,
+            "him": him,
+            "his": his,
+            "himself": himself,
+            "He": he.capitalize(),
+            "His": his.capitalize(),
+            "fname": friend.name,
+            "fkind": friend.kind,
+            "fhe": fhe,
+            "fhim": fhim,
+            "fhis": fhis,
+            "fHe": fhe.capitalize(),
+            "fHis": fhis.capitalize(),
+        }
         self._fixed["skill"] = self._fixed["skill"].format(his=his)
 
     def __getitem__(self, key: str) -> str:
@@ -119,9 +178,13 @@ class _Words(Mapping[str, str]):
             look = self._chance.choice(["", "", "", f"{self._chance.choice(LOOKS)} "])
             if self._introduced():
                 return self._friend.name
-            return self._chance.choice([f"{self._friend.name} the {self._friend.kind}",
-                                        f"{a(look + self._friend.kind)} named {self._friend.name}",
-                                        f"{a(look + self._friend.kind)} called {self._friend.name}"])
+            return self._chance.choice(
+                [
+                    f"{self._friend.name} the {self._friend.kind}",
+                    f"{a(look + self._friend.kind)} named {self._friend.name}",
+                    f"{a(look + self._friend.kind)} called {self._friend.name}",
+                ]
+            )
         return self._fixed[key]
 
     def _introduced(self) -> bool:
@@ -129,7 +192,7 @@ class _Words(Mapping[str, str]):
         before, self._met = getattr(self, "_met", False), True
         return before
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[str]:
         return iter(self._fixed)
 
     def __len__(self) -> int:

@@ -2,34 +2,89 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from . import facts, stories
-from .words import ANIMALS, BOYS, GIRLS, LOOKS, PETS, PLACES, a
+from slmkit.train.seeds import facts, stories
+from slmkit.train.seeds.words import ANIMALS, BOYS, GIRLS, LOOKS, PETS, PLACES, a
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator
 
 Messages = tuple[tuple[str, str], ...]
 Turn = tuple[str, str]
 
-SYSTEM = ("You are a helpful assistant.", "You are a friendly assistant.", "You are a helpful AI assistant.",
-          "Answer briefly.", "You are tiny, a small language model.", "You are kind and helpful.", "Be brief and friendly.",
-          "You tell stories to children.", "Use simple words.")
-ASK_STORY = ("Tell me a story about {x}.", "Tell me a story about {x}.", "Tell me a short story about {x}.",
-             "Write a story about {x}.", "Write a short story about {x}.", "Can you tell me a story about {x}?",
-             "Please tell me a story about {x}.", "I want to hear a story about {x}.", "A story about {x}, please.",
-             "Could you write a story about {x}?", "Do you know a story about {x}?", "Make up a story about {x}.",
-             "Tell a story about {x}.", "Give me a story about {x}.", "I would like a story about {x}.",
-             "Write a children's story about {x}.", "Tell me a bedtime story about {x}.")
-ASK_ANY = ("Tell me a story.", "Tell me a short story.", "Can you tell me a story?", "Please tell me a story.", "A story, please.",
-           "Write a story.", "I want to hear a story.", "Tell me a bedtime story.", "Do you know a story?", "Story time!",
-           "Once more, a story please.", "Write a short story for children.", "Tell me a nice story.")
-ANOTHER = ("Tell me another one.", "Another one, please.", "Tell me another story.", "One more story, please.", "One more!")
-THEMES = {"friendship": "friend", "sharing": "share", "being brave": "fear", "a lost toy": "lost", "a treasure": "treasure",
-          "a birthday": "birthday", "a storm": "storm", "a race": "race", "a seed": "seed", "honesty": "truth",
-          "a strange noise": "noise", "learning something new": "learn", "helping a friend": "sick", "getting lost": "way home",
-          "a wish": "wish"}
+SYSTEM = (
+    "You are a helpful assistant.",
+    "You are a friendly assistant.",
+    "You are a helpful AI assistant.",
+    "Answer briefly.",
+    "You are tiny, a small language model.",
+    "You are kind and helpful.",
+    "Be brief and friendly.",
+    "You tell stories to children.",
+    "Use simple words.",
+)
+ASK_STORY = (
+    "Tell me a story about {x}.",
+    "Tell me a story about {x}.",
+    "Tell me a short story about {x}.",
+    "Write a story about {x}.",
+    "Write a short story about {x}.",
+    "Can you tell me a story about {x}?",
+    "Please tell me a story about {x}.",
+    "I want to hear a story about {x}.",
+    "A story about {x}, please.",
+    "Could you write a story about {x}?",
+    "Do you know a story about {x}?",
+    "Make up a story about {x}.",
+    "Tell a story about {x}.",
+    "Give me a story about {x}.",
+    "I would like a story about {x}.",
+    "Write a children's story about {x}.",
+    "Tell me a bedtime story about {x}.",
+)
+ASK_ANY = (
+    "Tell me a story.",
+    "Tell me a short story.",
+    "Can you tell me a story?",
+    "Please tell me a story.",
+    "A story, please.",
+    "Write a story.",
+    "I want to hear a story.",
+    "Tell me a bedtime story.",
+    "Do you know a story?",
+    "Story time!",
+    "Once more, a story please.",
+    "Write a short story for children.",
+    "Tell me a nice story.",
+)
+ANOTHER = (
+    "Tell me another one.",
+    "Another one, please.",
+    "Tell me another story.",
+    "One more story, please.",
+    "One more!",
+)
+THEMES = {
+    "friendship": "friend",
+    "sharing": "share",
+    "being brave": "fear",
+    "a lost toy": "lost",
+    "a treasure": "treasure",
+    "a birthday": "birthday",
+    "a storm": "storm",
+    "a race": "race",
+    "a seed": "seed",
+    "honesty": "truth",
+    "a strange noise": "noise",
+    "learning something new": "learn",
+    "helping a friend": "sick",
+    "getting lost": "way home",
+    "a wish": "wish",
+}
 
 
 def small_talk(chance: random.Random) -> Turn:
@@ -75,7 +130,9 @@ def story(chance: random.Random) -> tuple[str, stories.Story]:
         return chance.choice(ASK_STORY).format(x=asked), stories.tell(chance, kind, name=name)
     if way < 0.4:
         friend = chance.choice([k for k in ANIMALS if k != kind])
-        return chance.choice(ASK_STORY).format(x=f"{a(kind)} and {a(friend)}"), stories.tell(chance, kind, friend_kind=friend)
+        return chance.choice(ASK_STORY).format(x=f"{a(kind)} and {a(friend)}"), stories.tell(
+            chance, kind, friend_kind=friend
+        )
     if way < 0.48:
         place = chance.choice(PLACES)
         asked = chance.choice([f"{a(kind)} and the {place}", f"{a(kind)} near the {place}"])
@@ -89,11 +146,15 @@ def story(chance: random.Random) -> tuple[str, stories.Story]:
 def about(told: stories.Story, chance: random.Random) -> Turn:
     """A question about a story, with its answer."""
     hero, friend = told.hero, told.friend
-    asked = [(f"What was the {hero.kind}'s name?", f"The {hero.kind}'s name was {hero.name}."),
-             (f"Who is {hero.name}?", f"{hero.name} is the {hero.kind} in the story.")]
+    asked = [
+        (f"What was the {hero.kind}'s name?", f"The {hero.kind}'s name was {hero.name}."),
+        (f"Who is {hero.name}?", f"{hero.name} is the {hero.kind} in the story."),
+    ]
     if friend.name in told.text:
-        asked += [(f"Who is {friend.name}?", f"{friend.name} is the {friend.kind} in the story."),
-                  ("Who else is in the story?", f"{friend.name} the {friend.kind} is in the story too.")]
+        asked += [
+            (f"Who is {friend.name}?", f"{friend.name} is the {friend.kind} in the story."),
+            ("Who else is in the story?", f"{friend.name} the {friend.kind} is in the story too."),
+        ]
     if told.plot == "lost":
         asked.append((f"What did {hero.name} lose?", f"{hero.name} lost the {told.thing}."))
     return chance.choice(asked)

@@ -1,7 +1,9 @@
 """The words that the made stories and talks are filled with: who, where, what. Written by hand for this project."""
 
+# ruff: noqa: E501, SIM905 (tables)
 from __future__ import annotations
 
+# fmt: off
 # animal: (where it lives, what it likes to eat, what it is good at)
 ANIMALS: dict[str, tuple[str, str, str]] = {
     "dog": ("house with a red door", "bones", "running"), "cat": ("old house", "fish", "climbing"),
@@ -85,6 +87,7 @@ FOODS = ("apples", "berries", "bread", "soup", "cakes", "nuts", "pancakes", "hon
 DAYS = ("One day", "One morning", "One sunny day", "One warm afternoon", "One cold morning", "One windy day",
         "One evening", "One spring day", "One summer day", "One rainy day")
 COLOURS = ("red", "blue", "green", "yellow", "white", "orange", "purple", "pink", "brown", "black", "golden", "silver")
+# fmt: on
 
 
 def a(noun: str) -> str:
