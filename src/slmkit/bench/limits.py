@@ -14,7 +14,7 @@ class Limits:
 
 
 def measure_limits() -> Limits | None:
-    """Both limits now, with the threads and the instruction set in use; about half a second. None without kernels."""
+    """Both limits now, by all threads in use and the best instruction set; about half a second. None without kernels."""
     try:
         from slmkit.ops import native
     except ImportError:
