@@ -57,12 +57,12 @@ class Runner:
     """A checkpoint, a kernel set and a cache; logits of prompts in any pieces and any company."""
 
     def __init__(
-        self, folder: Path, kernels: str, quantize: str = "none", cache: str = "float32", blocks: int = 512, threads: int = 2
+        self, folder: Path, kernels: str, quantize: str = "none", cache: str = "float32", blocks: int = 512
     ) -> None:
         checkpoint = Checkpoint.open(folder)
         family = architecture(checkpoint.config)
         c = self.config = family.Config.from_dict(checkpoint.config)
-        ops = choose(kernels, threads)
+        ops = choose(kernels, 2)
         weights = load_weights(checkpoint, family.expected_tensors(c), quantize, ops=ops)
         self.model = family.MODEL(c, weights, ops)
         self.cache = Cache(blocks, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, cache)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -44,6 +46,7 @@ class Worker:
                     target=_run, args=(self._engine, self._inbox), name="slmkit-engine", daemon=True
                 )
                 self._thread.start()
+                _RUNNING.add(self)
             self._inbox.put(job)
         return Events(job, self)
 
@@ -58,6 +61,16 @@ class Worker:
 
     def __del__(self) -> None:
         self._inbox.put(None)
+
+
+# A thread that still holds a model while the interpreter is taken down would leave its memory behind.
+_RUNNING: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for worker in list(_RUNNING):
+        worker.close()
 
 
 def _run(engine: Engine, inbox: Inbox) -> None:
