@@ -8,8 +8,14 @@
 
 namespace slm {
 
+#ifdef SLMKIT_EMULATE_AVX512
+static const char* const kName = "avx512-emulated";
+#else
+static const char* const kName = "avx512";
+#endif
+
 const Kernels kAvx512 = {
-    "avx512",
+    kName,
     avx512::quantize,
     avx512::matmul_q4,
     avx512::matmul_q8,
