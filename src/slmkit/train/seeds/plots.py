@@ -12,7 +12,8 @@ FEARS = ("the dark", "water", "thunder", "high places", "the big river", "loud n
          "the old bridge", "storms", "deep water", "shadows")
 BUILDS = ("boat", "kite", "little house", "bridge", "swing", "cart", "drum", "lamp", "chair", "tree house")
 SKILLS = ("swim", "sing", "dance", "read", "ride a bicycle", "climb the tall tree", "whistle", "paint",
-          "count to one hundred", "bake bread", "play the drum", "jump over the stream", "write {his} name", "skate on the ice", "tie a knot")
+          "count to one hundred", "bake bread", "play the drum", "jump over the stream",
+          "write {his} name", "skate on the ice", "tie a knot")
 WISHES = ("to see the sea", "to fly like a bird", "to touch the moon", "to see the snow", "to find a friend",
           "to have a garden", "to see the world", "to hear the song of the sea", "to make the king laugh")
 # fmt: on

@@ -16,6 +16,7 @@ from slmkit.train.seeds.words import (
     FOODS,
     GIRLS,
     LOOKS,
+    NOUNS,
     PEOPLE,
     PETS,
     PLACES,
@@ -70,8 +71,8 @@ def character(kind: str, chance: random.Random, name: str = "") -> Character:
 
 
 def any_kind(chance: random.Random) -> str:
-    """The kind of somebody: mostly an animal, sometimes a person or a thing."""
-    return chance.choice(chance.choices([list(ANIMALS), list(PEOPLE), list(THINGS)], [6, 3, 2])[0])
+    """The kind of somebody: mostly an animal, sometimes a person, a thing or any other noun."""
+    return chance.choice(chance.choices([list(ANIMALS), list(PEOPLE), list(THINGS), NOUNS], [5, 2, 2, 2])[0])
 
 
 def tell(

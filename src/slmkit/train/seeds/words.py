@@ -68,6 +68,26 @@ THINGS: dict[str, tuple[str, str]] = {
     "umbrella": ("dark cupboard", "to go out in the rain"), "spoon": ("kitchen drawer", "to stir something sweet"),
 }
 
+# Things that are heroes more rarely; they show that anything can be asked for.
+NOUNS = (
+    "pumpkin apple pear banana potato carrot onion cabbage tomato lemon cherry melon mushroom cookie cake pie pancake egg "
+    "cup plate bowl pot kettle bottle fork knife pan oven stove table chair bed pillow blanket carpet curtain mirror "
+    "window door key lock bell candle broom bucket brush comb soap towel bathtub sponge hat coat scarf sock shoe boot "
+    "shirt dress button needle thread ribbon basket box bag suitcase wallet coin crown ring necklace jewel drum flute "
+    "violin piano trumpet guitar song dance picture painting statue mask puppet puzzle dice card swing slide sandcastle "
+    "bicycle wagon truck ship submarine helicopter airplane sled ladder hammer saw nail wheel rope net tent flag map "
+    "compass telescope camera radio phone computer letter stamp newspaper notebook crayon eraser ruler desk stone pebble "
+    "rock shell island volcano waterfall cave bridge tower castle lighthouse windmill well gate fence wall road path "
+    "garden forest desert meadow pond lake sea ocean wave wind storm rainbow snowflake icicle shadow dream wish secret "
+    "ghost monster troll elf gnome goblin angel alien astronaut cowboy clown magician dancer singer soldier hunter miner "
+    "cook waiter tailor shoemaker postman nurse dentist pilot captain judge thief spy detective inventor poet student "
+    "child sister brother mother father uncle aunt cousin twin neighbour stranger friend lizard beaver badger otter seal "
+    "shark octopus starfish jellyfish lobster worm caterpillar ladybird beetle moth mosquito fly dragonfly crow raven "
+    "eagle hawk seagull pigeon sparrow robin peacock ostrich flamingo turkey rooster lamb calf pony foal bull ox buffalo "
+    "rhino leopard cheetah gorilla lemur hamster mole skunk raccoon weasel rat moose reindeer llama walrus salmon cactus "
+    "rose daisy tulip sunflower seed acorn pinecone grass bush branch root feather nest egg cloud planet comet"
+).split()
+
 BOYS = ("Tom Ben Sam Max Leo Jack Tim Dan Finn Noah Oscar Hugo Adam Omar Ali Kofi Juma Ravi Arun Peter Henry Luke "
         "Nico Paul Theo Milo Otto Jonah Felix Toby").split()
 GIRLS = ("Anna Mia Lily Rosa Nina Ella Lucy Zoe Emma Maya Sara Ruby Ada Ivy Clara Grace Amina Zuri Lina Meera Tara "
