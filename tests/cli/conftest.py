@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def own_settings(monkeypatch, tmp_path):
-    for name in [name for name in os.environ if name.startswith("SLMKIT_")]:
-        monkeypatch.delenv(name)
+    for name in list(os.environ):
+        if name.startswith("SLMKIT_") and name != "SLMKIT_CACHE_DIR":
+            monkeypatch.delenv(name)
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "HOME"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
 
@@ -56,8 +57,27 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def slm(monkeypatch, capsys) -> Callable[..., Outcome]:
-    """slm(*argv, stdin=None): stdin is a terminal if None, else the bytes piped in. The model is a fake one."""
+def real_slm(monkeypatch, capsys) -> Callable[..., Outcome]:
+    """real_slm(*argv, stdin=None): stdin is a terminal if None, else the bytes piped in."""
+
+    def run(*argv: str, stdin: bytes | None = None) -> Outcome:
+        if stdin is None:
+            monkeypatch.setattr(sys, "stdin", Terminal())
+            return Outcome(main(argv), *capsys.readouterr())
+        read, write = os.pipe()
+        assert len(stdin) < 65536  # what a pipe holds
+        os.write(write, stdin)
+        os.close(write)
+        with os.fdopen(read, encoding="utf-8") as piped:
+            monkeypatch.setattr(sys, "stdin", piped)
+            return Outcome(main(argv), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def slm(monkeypatch, real_slm) -> Callable[..., Outcome]:
+    """real_slm with fake models."""
 
     def run(*argv: str, stdin: bytes | None = None) -> Outcome:
         models: list[fake_slm.FakeModel] = []
@@ -67,16 +87,9 @@ def slm(monkeypatch, capsys) -> Callable[..., Outcome]:
             return models[-1]
 
         monkeypatch.setattr(slmkit, "load", load, raising=False)
-        if stdin is None:
-            monkeypatch.setattr(sys, "stdin", Terminal())
-            return Outcome(main(argv), *capsys.readouterr(), models)
-        read, write = os.pipe()
-        assert len(stdin) < 65536  # what a pipe holds
-        os.write(write, stdin)
-        os.close(write)
-        with os.fdopen(read, encoding="utf-8") as piped:
-            monkeypatch.setattr(sys, "stdin", piped)
-            return Outcome(main(argv), *capsys.readouterr(), models)
+        outcome = real_slm(*argv, stdin=stdin)
+        outcome.models = models
+        return outcome
 
     return run
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from slmkit.cli import terminal
+from slmkit.errors import ContextExceeded
 from slmkit.events import Choice, Chunk, Event, TokenInfo, collect
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ def add_display(parser: argparse.ArgumentParser) -> None:
 
 
 def show(model: Model, request: Request, *, as_json: bool, stats: bool, first: str = "") -> None:
-    """Answer a request on stdout. `first` is printed before the text, but is no part of the choices."""
+    """Answer a request on stdout. `first` is printed before the text, but is no part of the choices.
+
+    Raises ContextExceeded, after what there is was shown, if the context ended an answer.
+    """
     several = (request.options.n or 1) > 1
     if as_json or several:
         with cancelling(model.events(request)) as events:
@@ -43,6 +47,23 @@ def show(model: Model, request: Request, *, as_json: bool, stats: bool, first: s
         _say_logprobs(choices)
     if stats:
         terminal.say(statistics(choices))
+    for choice in choices:
+        if is_cut_by_context(choice, model.context):
+            raise ContextExceeded(cut_by_context(choice, model.context))
+
+
+def is_cut_by_context(choice: Choice, context: int) -> bool:
+    """Whether the answer ended because no more tokens fit."""
+    return choice.reason == "length" and choice.usage.prompt_tokens + choice.usage.completion_tokens >= context
+
+
+def cut_by_context(choice: Choice, context: int) -> str:
+    """What happened then, with the numbers."""
+    usage = choice.usage
+    return (
+        f"the answer was cut off after {usage.completion_tokens} tokens: with the prompt's {usage.prompt_tokens} "
+        f"they fill the context of {context}; shorten the prompt, or take a larger --ctx if the model allows it"
+    )
 
 
 def stream(

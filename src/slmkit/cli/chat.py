@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slmkit.cli import conversation, terminal
-from slmkit.cli.answer import statistics, stream
+from slmkit.cli.answer import cut_by_context, is_cut_by_context, statistics, stream
 from slmkit.cli.loading import open_model
 from slmkit.cli.parser import near
 from slmkit.errors import ContextExceeded, RequestError, SlmError
@@ -113,12 +113,10 @@ class Chat:
     def _say_end(self, choice: Choice) -> None:
         if not choice.text:
             terminal.say("the model ended its answer at once; this turn is not kept")
+        elif is_cut_by_context(choice, self.model.context):
+            terminal.say(f"{cut_by_context(choice, self.model.context)}; /clear starts over")
         elif choice.reason == "length":
-            tokens = choice.usage.prompt_tokens + choice.usage.completion_tokens
-            terminal.say(
-                f"cut off after {choice.usage.completion_tokens} tokens; --max-tokens sets the limit, "
-                f"and {tokens} of the context's {self.model.context} tokens are in use"
-            )
+            terminal.say(f"cut off after {choice.usage.completion_tokens} tokens; --max-tokens sets this limit")
         if self._stats:
             terminal.say(statistics([choice]))
 
