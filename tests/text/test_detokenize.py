@@ -1,7 +1,7 @@
 import pytest
-from conftest import phi3_tokenizer, small_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from text_data import phi3_tokenizer, small_tokenizer
 
 from slmkit.text.detokenize import Detokenizer
 

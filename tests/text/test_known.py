@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from conftest import DATA, phi3_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from text_data import DATA, phi3_config
 
 from slmkit.errors import TemplateError
 from slmkit.request import Message

@@ -1,5 +1,5 @@
 import pytest
-from conftest import phi3_config, phi3_spec, phi3_tokenizer
+from text_data import phi3_config, phi3_spec, phi3_tokenizer
 
 from slmkit.errors import RequestError
 from slmkit.request import Message

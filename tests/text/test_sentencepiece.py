@@ -4,9 +4,9 @@ import json
 import random
 
 import pytest
-from conftest import DATA, phi3_spec, small_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from text_data import DATA, phi3_spec, small_tokenizer
 
 from slmkit.errors import TokenizerError
 from slmkit.text import sentencepiece
@@ -49,6 +49,11 @@ def test_merges_come_in_the_order_of_the_published_tokenizer_json():
     pieces = [(text, -1e9 if text in runs else -float(id_), sentencepiece.NORMAL)
               for text, id_ in model["vocab"].items()]
     assert sentencepiece.merges(pieces[259:]) == [tuple(merge.split(" ")) for merge in model["merges"]]
+
+
+def test_no_merge_makes_a_control_piece():
+    pieces = [("a", -1.0, sentencepiece.NORMAL), ("b", -2.0, sentencepiece.NORMAL), ("ab", 0.0, sentencepiece.CONTROL)]
+    assert sentencepiece.merges(pieces) == []
 
 
 def test_a_folder_with_tokenizer_model_alone_gives_ids_with_the_configured_flags(tmp_path):

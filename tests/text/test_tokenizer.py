@@ -6,9 +6,9 @@ import sys
 
 import pytest
 import tokenizers
-from conftest import DATA, phi3_spec, phi3_tokenizer, small_spec, small_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from text_data import DATA, phi3_spec, phi3_tokenizer, small_spec, small_tokenizer
 
 from slmkit.errors import RequestError, TokenizerError
 from slmkit.text.added import Piece

@@ -97,7 +97,7 @@ class AddedTokens:
                 token = self._by_content[match.group()]
                 start, end = match.span()
                 if token.lstrip:
-                    start = max(done, _first_space_before(text, span.start, start))
+                    start = _first_space_before(text, done, start)
                 if token.rstrip:
                     end = _end(_SPACES_AFTER.match(text, end, span.end))
                 if done < start:
