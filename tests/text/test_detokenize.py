@@ -74,3 +74,16 @@ def test_a_push_costs_the_same_after_a_long_text():
         detokenizer.push(6324)
     kept, _ = detokenizer._bytes_to_text.getstate()
     assert kept == b""
+
+
+def test_a_fork_goes_on_from_the_same_place_and_neither_disturbs_the_other():
+    tokenizer = small_tokenizer()
+    first, *rest = (byte + 3 for byte in "é".encode())
+    detokenizer = Detokenizer(tokenizer)
+    assert detokenizer.push(first) == ""
+    twin = detokenizer.fork()
+    the = tokenizer.piece_to_id("▁the")
+    assert (detokenizer.push(rest[0]), twin.push(the)) == ("é", "\ufffd the")
+    later = detokenizer.fork()
+    assert later.push(the) == detokenizer.push(the) == " the"
+    assert Detokenizer(tokenizer, continues=True).fork().push(the) == " the"

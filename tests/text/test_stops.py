@@ -61,3 +61,12 @@ def test_what_only_looked_like_a_stop_string_comes_out():
 def test_stop_strings_that_are_no_texts_are_refused(stops):
     with pytest.raises(RequestError, match="at least one character"):
         StopMatcher(stops)
+
+
+def test_a_fork_goes_on_from_the_same_place_and_neither_disturbs_the_other():
+    matcher = StopMatcher(["END"])
+    assert matcher.push("aEN") == "a"
+    twin = matcher.fork()
+    assert (twin.push("x"), twin.matched) == ("ENx", None)
+    assert (matcher.push("D"), matcher.matched) == ("", "END")
+    assert twin.fork().push("y") == "y"
