@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.engine.outbox import Outbox
-from slmkit.engine.sampling import choose, likeliest, log_softmax, shape_logits
+from slmkit.engine.sampling import choose, likeliest, log_softmax, random_numbers, shape_logits
 from slmkit.engine.sequence import Sequence
 from slmkit.errors import RequestError
 from slmkit.events import Chunk, Finished, Logprob, Started, Timing, TokenInfo, Usage
@@ -96,7 +96,7 @@ class Job:
 
     def rng(self, index: int) -> np.random.Generator:
         """The random numbers of choice `index`: a function of the seed alone."""
-        return np.random.Generator(np.random.Philox(key=[self.seed, index]))
+        return random_numbers(self.seed, index)
 
     def _sequence(self) -> Sequence:
         task = self.task

@@ -62,6 +62,11 @@ def choose(logits: F32, options: Options, rng: np.random.Generator) -> int:
     return int(kept[np.searchsorted(np.cumsum(p), rng.random() * p.sum(), side="right").clip(max=len(kept) - 1)])
 
 
+def random_numbers(seed: int, index: int) -> np.random.Generator:
+    """Those of choice `index` of a request: independent of the other choices, and of what else runs.   seed: < 2**64."""
+    return np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64)))
+
+
 def candidates(logits: F32, options: Options) -> tuple[NDArray[np.intp], F64]:
     """Steps 6 and 7: the ids that may be drawn, likeliest first, and their probabilities (they sum to 1)."""
     order = likeliest(logits, options.top_k or len(logits))
