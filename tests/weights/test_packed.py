@@ -188,6 +188,7 @@ def test_other_expectations_of_the_same_file_do_not_meet_the_old_entry(tmp_path:
     load_weights(folder, EXPECTED, "q4")
     tied = {name: shape for name, shape in EXPECTED.items() if name != "lm_head.weight"}
     assert list(load_weights(folder, tied, "q4")) == list(tied)
+    assert len(packed_files(cache)) == 2
 
 
 @pytest.mark.parametrize("damage", ["cut short", "empty", "zeros", "another layout"])

@@ -17,7 +17,7 @@ import pytest
 from folders import EXPECTED, file_bytes, model_tensors, write_model
 from test_packed import Counting, assert_packed_as, packed_files
 
-from slmkit.errors import StorageError
+from slmkit.errors import CheckpointError, StorageError
 from slmkit.ops.pack import pack
 from slmkit.weights.atomic import PartialFile, write_atomically
 from slmkit.weights.checkpoint import Checkpoint
@@ -98,6 +98,36 @@ def test_after_a_kill_the_folder_being_written_does_not_load_and_can_be_written_
     quantize_folder(Checkpoint.open(folder), EXPECTED, "q4", out)
     assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors"]
     assert_packed_as(load_weights(out, EXPECTED), model_tensors(), "q4")
+
+
+def test_a_kill_between_configuration_and_weights_leaves_no_model_of_two_halves(tmp_path: Path, cache: Path) -> None:
+    out = tmp_path / "out"
+    quantize_folder(Checkpoint.open(write_model(tmp_path / "a")), EXPECTED, "q8", out)
+    text = """
+    from slmkit.weights import quantize
+    quantize.read_bytes = lambda path, limit: os.kill(os.getpid(), signal.SIGKILL)
+    quantize_folder(Checkpoint.open(folder), EXPECTED, "q4", Path(sys.argv[2]), force=True)
+    """
+    done = program(text, write_model(tmp_path / "b"), out, cache=cache)
+    assert done.returncode == -signal.SIGKILL
+    with pytest.raises(CheckpointError, match="neither"):
+        load_weights(out, EXPECTED)
+
+
+def test_a_longer_leftover_leaves_nothing_in_the_next_file(tmp_path: Path) -> None:
+    (tmp_path / ".x.partial").write_bytes(bytes(100))
+    write_atomically(tmp_path / "x", b"short")
+    assert (tmp_path / "x").read_bytes() == b"short"
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut could leave an empty file under the final name."""
+    calls = []
+    real_fsync, real_replace = os.fsync, os.replace
+    monkeypatch.setattr("os.fsync", lambda fd: (calls.append("fsync"), real_fsync(fd)))
+    monkeypatch.setattr("os.replace", lambda a, b: (calls.append("replace"), real_replace(a, b)))
+    write_atomically(tmp_path / "x", b"x")
+    assert calls[:2] == ["fsync", "replace"]
 
 
 def test_a_limit_on_file_sizes_while_packing_leaves_nothing(tmp_path: Path, cache: Path) -> None:

@@ -119,6 +119,7 @@ WRONG = {
     "three offsets": (header({"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 8, 16]}}) + bytes(16), "offsets"),
     "negative offsets": (header({"w": entry([4], -16, 0)}) + bytes(16), "offsets"),
     "a shape larger than its bytes": (header({"w": entry([5], 0, 16)}) + bytes(16), "'w'"),
+    "a shape smaller than its bytes": (header({"w": entry([3], 0, 16)}) + bytes(16), "'w'"),
     "one byte cut off": (header(GOOD) + bytes(23), "'v'"),
     "one byte too many": (header(GOOD) + bytes(25), "1 bytes after"),
     "overlap": (header({"w": entry([4], 0, 16), "v": entry([2], 12, 20)}) + bytes(20), "overlaps"),
