@@ -7,14 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """read_bytes_per_s: a plain read of an array far larger than the caches. int8_macs_per_s: multiply-adds in registers."""
+    """What all threads together reach.
+
+    read_bytes_per_s: plain reads of an array far larger than the caches.   int8_macs_per_s: multiply-adds in registers.
+    """
 
     read_bytes_per_s: float
     int8_macs_per_s: float
 
 
 def measure_limits() -> Limits | None:
-    """Both limits now, by all threads in use and the best instruction set; about half a second. None without kernels."""
+    """Both limits now, with the threads in use and the best instruction set; half a second. None without kernels."""
     try:
         from slmkit.ops import native
     except ImportError:

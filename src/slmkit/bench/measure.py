@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +17,9 @@ from slmkit.events import Chunk
 from slmkit.model import Model
 from slmkit.options import Options
 from slmkit.request import Request
+
+if sys.platform != "win32":
+    import resource
 
 Report = Callable[[str], None]
 
@@ -32,10 +36,9 @@ class Rate:
     of_limit: float | None
 
     @classmethod
-    def of(cls, values: Sequence[float], shares: Sequence[float | None]) -> Rate:
-        """From one value and one share a run."""
-        known = [s for s in shares if s is not None]
-        return cls(statistics.median(values), max(values), statistics.median(known) if known else None)
+    def of(cls, values: Sequence[float], shares: Sequence[float]) -> Rate:
+        """From one value a run, and one share where the limits are known."""
+        return cls(statistics.median(values), max(values), statistics.median(shares) if shares else None)
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,12 @@ def _result(
         runs=len(timed),
         load_s=load_s,
         first_token_s=statistics.median(run.first_s for run in timed),
-        prefill=Rate.of(prefill, [x and v * prompt_macs / x.int8_macs_per_s for v, x in zip(prefill, limits, strict=True)]),
-        decode=Rate.of(decode, [x and v * token_bytes / x.read_bytes_per_s for v, x in zip(decode, limits, strict=True)]),
+        prefill=Rate.of(
+            prefill, [v * prompt_macs / x.int8_macs_per_s for v, x in zip(prefill, limits, strict=True) if x]
+        ),
+        decode=Rate.of(
+            decode, [v * token_bytes / x.read_bytes_per_s for v, x in zip(decode, limits, strict=True) if x]
+        ),
         peak_bytes=peak_bytes,
         limits=_typical(limits),
     )
@@ -145,11 +152,7 @@ def _typical(limits: Sequence[Limits | None]) -> Limits | None:
 
 def peak_memory() -> int:
     """Most memory this process has held, bytes, mapped weights included."""
-    try:
-        import resource
-        import sys
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

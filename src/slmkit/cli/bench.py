@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("--prompt-tokens", type=int, default=512, metavar="N", help="length of the prompt (default 512)")
+    parser.add_argument(
+        "--prompt-tokens", type=int, default=512, metavar="N", help="length of the prompt (default 512)"
+    )
     parser.add_argument("--tokens", type=int, default=64, metavar="N", help="length of the answer (default 64)")
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="measured runs after one warm-up (default 3)")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
@@ -52,7 +54,8 @@ def _print(result: Result) -> None:
     table = Table(title=f"{m['name']}: {m['parameters'] / 1e6:,.1f} M parameters, {m['quantization']}, {m['kernels']}")
     for column in ("", "median", "best", "of this machine's limit"):
         table.add_column(column, justify="right" if column else "left")
-    read, peak = (_limit(limits.read_bytes_per_s, "GB/s read"), _limit(limits.int8_macs_per_s, "G int8 multiply-adds/s")) if limits else ("", "")  # fmt: skip
+    read = _limit(limits.read_bytes_per_s, "GB/s read") if limits else ""
+    peak = _limit(limits.int8_macs_per_s, "G int8 multiply-adds/s") if limits else ""
     table.add_row(f"prefill, {result.prompt_tokens} tokens", *_rate(result.prefill, peak))
     table.add_row(f"decode, {result.tokens} tokens", *_rate(result.decode, read))
     table.add_row("first token", f"{result.first_token_s:.3f} s", "", "")
