@@ -58,6 +58,7 @@ def test_version_is_the_packages(slm):
         (["--temperature", "1"], ["--temperature is not an option of slm itself"]),
         (["run", "tiny", "hi", "--temprature", "1"], ["--temprature", "did you mean --temperature?"]),
         (["run", "tiny", "hi", "--max-tok", "1"], ["--max-tok ", "did you mean --max-tokens?"]),
+        (["run", "tiny", "-x"], ["-x is not an option", "goes after --"]),
         (["run", "tiny", "tell", "me"], ["'me'", "quotes"]),
         (["run", "tiny", "hi", "--stop"], ["--stop needs a value", "--stop=VALUE"]),
         (["run", "tiny", "hi", "-n"], ["--n needs a value"]),
@@ -73,6 +74,11 @@ def test_flags_and_arguments_come_in_any_order(slm):
     asked = slm("run", "--seed", "3", "tiny", "--max-tokens=7", "hello", "--stats").model.requests[0]
     assert asked.messages[0].content == "hello"
     assert (asked.options.seed, asked.options.max_tokens) == (3, 7)
+
+
+@pytest.mark.parametrize("argv", [["-5"], ["- a, b"], ["--", "-x"], ["--seed", "3", "--", "--seed"]])
+def test_a_text_may_begin_with_a_dash(slm, argv):
+    assert slm("run", "tiny", *argv).model.requests[0].messages[0].content == argv[-1]
 
 
 def test_an_error_of_the_model_is_its_sentence_and_its_exit_code(slm):

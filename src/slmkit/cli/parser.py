@@ -39,7 +39,8 @@ class Parser(argparse.ArgumentParser):
     def _refuse(self, word: str) -> NoReturn:
         if word.startswith("-"):
             flag = word.split("=")[0]
-            self.error(f"{flag} is not an option of {self.prog}{near(flag, self._option_string_actions)}")
+            hint = near(flag, self._option_string_actions) or " (a text that begins with a dash goes after --)"
+            self.error(f"{flag} is not an option of {self.prog}{hint}")
         self.error(f"{word!r} is one argument too many (a text of several words needs quotes)")
 
 
