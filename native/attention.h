@@ -60,13 +60,32 @@ inline void soften(Query<L>& query, L s0, L s1, float scale) {
   query.largest = now;
 }
 
+// Brings 32 cells near. Blocks lie far apart in memory, so the next one is fetched while this one is computed.
+template <class T>
+inline void prefetch([[maybe_unused]] const T* cells) {
+#if defined(__GNUC__)
+  for (size_t i = 0; i < kBlock; i += 64 / sizeof(T)) __builtin_prefetch(cells + i);
+#endif
+}
+
+// A block's keys and values, and those of the block after it (of this one again, if it is the last).
+template <class T>
+struct Block {
+  const T *keys, *values, *next_keys, *next_values;
+};
+
 // Scores of n queries against a block of keys, [head_dim][32], then `soften`.
 template <class L, class T, int n>
-inline void score(Query<L>* queries, const T* keys, int64_t head_dim, float scale) {
+inline void score(Query<L>* queries, const Block<T>& block, int64_t head_dim, float scale) {
   L s[n][2];
   for (int i = 0; i < n; ++i) s[i][0] = s[i][1] = L::zero();
   for (int64_t d = 0; d < head_dim; ++d) {
-    const L k0 = load_cell<L>(keys + d * kBlock, 16), k1 = load_cell<L>(keys + d * kBlock + 16, 16);
+    const T* keys = block.keys + d * kBlock;
+    const L k0 = load_cell<L>(keys, 16), k1 = load_cell<L>(keys + 16, 16);
+    if constexpr (n == 1) {
+      prefetch(block.next_keys + d * kBlock);
+      prefetch(block.next_values + d * kBlock);
+    }
     for (int i = 0; i < n; ++i) {
       const L q = L::broadcast(queries[i].q[d]);
       s[i][0] = fma(q, k0, s[i][0]);
@@ -76,53 +95,53 @@ inline void score(Query<L>* queries, const T* keys, int64_t head_dim, float scal
   for (int i = 0; i < n; ++i) soften(queries[i], s[i][0], s[i][1], scale);
 }
 
-// Features [d, d + 16 * kWide) of out for n queries that see the same keys; `last` features in the last sixteen.
-template <class L, class T, int n, int kWide>
-inline void mix_features(Query<L>* queries, const T* values, int64_t head_dim, int64_t d, int64_t last) {
+// Features [d, d + 16 * kWide) of out, or the last `left` ones, for n queries that see the same keys.
+template <class L, class T, int n, int kWide, bool kWhole>
+inline void mix_features(Query<L>* queries, const T* values, int64_t head_dim, int64_t d, int64_t left) {
+  const int64_t width = kWhole ? 16 : left;
   L acc[n][kWide];
-  const auto width = [&](int w) { return w == kWide - 1 ? last : int64_t{16}; };
   for (int i = 0; i < n; ++i)
     for (int w = 0; w < kWide; ++w)
-      acc[i][w] = L::load(queries[i].out + d + 16 * w, width(w)) * L::broadcast(queries[i].rescale);
+      acc[i][w] = L::load(queries[i].out + d + 16 * w, width) * L::broadcast(queries[i].rescale);
   for (int j = queries[0].begin; j < queries[0].end; ++j) {
     L v[kWide];
-    for (int w = 0; w < kWide; ++w) v[w] = load_cell<L>(values + j * head_dim + d + 16 * w, width(w));
+    for (int w = 0; w < kWide; ++w) v[w] = load_cell<L>(values + j * head_dim + d + 16 * w, width);
     for (int i = 0; i < n; ++i) {
       const L p = L::broadcast(queries[i].p[j]);
       for (int w = 0; w < kWide; ++w) acc[i][w] = fma(p, v[w], acc[i][w]);
     }
   }
   for (int i = 0; i < n; ++i)
-    for (int w = 0; w < kWide; ++w) acc[i][w].store(queries[i].out + d + 16 * w, width(w));
+    for (int w = 0; w < kWide; ++w) acc[i][w].store(queries[i].out + d + 16 * w, width);
 }
 
 template <class L, class T, int n>
 inline void mix(Query<L>* queries, const T* values, int64_t head_dim) {
   int64_t d = 0;
   if constexpr (n == 1)
-    for (; d + 64 <= head_dim; d += 64) mix_features<L, T, n, 4>(queries, values, head_dim, d, 16);
-  for (; d + 32 <= head_dim; d += 32) mix_features<L, T, n, 2>(queries, values, head_dim, d, 16);
-  for (; d + 16 <= head_dim; d += 16) mix_features<L, T, n, 1>(queries, values, head_dim, d, 16);
-  if (d < head_dim) mix_features<L, T, n, 1>(queries, values, head_dim, d, head_dim - d);
+    for (; d + 48 <= head_dim; d += 48) mix_features<L, T, n, 3, true>(queries, values, head_dim, d, 16);
+  for (; d + 32 <= head_dim; d += 32) mix_features<L, T, n, 2, true>(queries, values, head_dim, d, 16);
+  for (; d + 16 <= head_dim; d += 16) mix_features<L, T, n, 1, true>(queries, values, head_dim, d, 16);
+  if (d < head_dim) mix_features<L, T, n, 1, false>(queries, values, head_dim, d, head_dim - d);
 }
 
 template <class L, class T, int n>
-inline void attend_block(Query<L>* queries, const T* keys, const T* values, int64_t head_dim, float scale) {
-  score<L, T, n>(queries, keys, head_dim, scale);
-  mix<L, T, n>(queries, values, head_dim);
+inline void attend_block(Query<L>* queries, const Block<T>& block, int64_t head_dim, float scale) {
+  score<L, T, n>(queries, block, head_dim, scale);
+  mix<L, T, n>(queries, block.values, head_dim);
 }
 
 // All queries against one block: as many at once as the registers hold where they see all of it, else one by one.
 template <class L, class T>
-inline void attend_all(Query<L>* queries, int count, const T* keys, const T* values, int64_t head_dim, float scale) {
+inline void attend_all(Query<L>* queries, int count, const Block<T>& block, int64_t head_dim, float scale) {
   const auto sees_all = [&](int i) { return i < count && queries[i].begin == 0 && queries[i].end == kBlock; };
   for (int i = 0; i < count;) {
     // Positions never fall, so where the first and the last of a run see all of a block, those between do too.
     if (L::kQueries > 1 && sees_all(i) && sees_all(i + L::kQueries - 1)) {
-      attend_block<L, T, L::kQueries>(queries + i, keys, values, head_dim, scale);
+      attend_block<L, T, L::kQueries>(queries + i, block, head_dim, scale);
       i += L::kQueries;
     } else {
-      if (queries[i].begin < queries[i].end) attend_block<L, T, 1>(queries + i, keys, values, head_dim, scale);
+      if (queries[i].begin < queries[i].end) attend_block<L, T, 1>(queries + i, block, head_dim, scale);
       ++i;
     }
   }
@@ -145,22 +164,24 @@ void attend(const Attention& a, const Queries& s, float* scratch) {
     }
   const auto first_seen = [&](int64_t i) { return a.window && i >= a.window ? i - a.window + 1 : 0; };
   const auto in_block = [](int64_t j) { return static_cast<int>(j < 0 ? 0 : j > kBlock ? kBlock : j); };
+  const auto keys_of = [&](int64_t b) {
+    return static_cast<const T*>(a.cache.cells) + s.blocks[b] * a.cache.block_stride + s.kv_head * a.cache.head_stride;
+  };
   const int64_t last = queries[count - 1].position / kBlock;
   for (int64_t b = first_seen(s.position) / kBlock; b <= last; ++b) {
     for (int i = 0; i < count; ++i) {
       queries[i].begin = in_block(first_seen(queries[i].position) - b * kBlock);
       queries[i].end = in_block(queries[i].position + 1 - b * kBlock);
     }
-    const T* keys = static_cast<const T*>(a.cache.cells) + s.blocks[b] * a.cache.block_stride +
-                    s.kv_head * a.cache.head_stride;
-    const T* values = keys + a.cache.value_offset;
+    const T *keys = keys_of(b), *next_keys = keys_of(b < last ? b + 1 : b);
+    const Block<T> block = {keys, keys + a.cache.value_offset, next_keys, next_keys + a.cache.value_offset};
     if (sizeof(T) < 4 && count > 2 * L::kQueries) {  // enough queries to pay for widening the block once for all
       float *wide_keys = scratch, *wide_values = scratch + kBlock * head_dim;
-      widen<L>(keys, kBlock * head_dim, wide_keys);
-      widen<L>(values, kBlock * head_dim, wide_values);
-      attend_all<L, float>(queries, count, wide_keys, wide_values, head_dim, a.scale);
+      widen<L>(block.keys, kBlock * head_dim, wide_keys);
+      widen<L>(block.values, kBlock * head_dim, wide_values);
+      attend_all<L, float>(queries, count, {wide_keys, wide_values, wide_keys, wide_values}, head_dim, a.scale);
     } else {
-      attend_all<L, T>(queries, count, keys, values, head_dim, a.scale);
+      attend_all<L, T>(queries, count, block, head_dim, a.scale);
     }
   }
   for (int i = 0; i < count; ++i)

@@ -86,8 +86,8 @@ struct Kernels {
   Multiply multiply;
 };
 
-// Room for one unpacked tile: 512 bytes and 16 float scales a group.
-constexpr int64_t matmul_scratch(int64_t groups) { return groups * (512 + 64); }
+// Room for one unpacked tile, 512 bytes and 16 float scales a group, and for its results of up to 16 tokens.
+constexpr int64_t matmul_scratch(int64_t groups) { return groups * (512 + 64) + 16 * kTile * 4; }
 // Room for one block of keys and one of values in float32.
 constexpr int64_t attention_scratch(int64_t head_dim) { return 2 * kBlock * head_dim * 4; }
 

@@ -10,18 +10,28 @@
 
 namespace slm::avx2 {
 
-// Keeps an addition where it is written. GCC would otherwise put off a chain of them until its end, with all its terms
-// alive at once: they spill, and the matrix products run at a third of their speed.
-inline __m256i pinned(__m256i sum) {
+// sum + terms in 16-bit (32-bit) lanes, done where it is written. GCC puts off a chain of plain additions until its
+// end, with all its terms alive at once; they spill, and the matrix products run at a third of their speed.
+inline __m256i add_16(__m256i sum, __m256i terms) {
 #if defined(__GNUC__)
-  __asm__("" : "+x"(sum));
-#endif
+  __asm__("vpaddw %1, %0, %0" : "+x"(sum) : "x"(terms));
   return sum;
+#else
+  return _mm256_add_epi16(sum, terms);
+#endif
+}
+inline __m256i add_32(__m256i sum, __m256i terms) {
+#if defined(__GNUC__)
+  __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(terms));
+  return sum;
+#else
+  return _mm256_add_epi32(sum, terms);
+#endif
 }
 
 struct Lanes {
   static constexpr int kRows = 2, kTokens = 2;  // 8 sums, 4 weights, 2 inputs of the 16 registers
-  static constexpr int kQueries = 2;            // 8 sums, 4 keys or values, 2 broadcasts
+  static constexpr int kQueries = 3;            // 12 sums, 2 of the keys or values, 1 broadcast
 
   __m256 lo, hi;
 

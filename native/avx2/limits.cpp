@@ -22,10 +22,10 @@ int64_t multiply(int64_t rounds) {
   for (int i = 0; i < 4; ++i) x[i] = _mm256_set1_epi8(static_cast<char>(i + 3));
   for (int i = 0; i < 2; ++i) w[i] = _mm256_set1_epi8(static_cast<char>(i + 1));
   for (int64_t i = 0; i < rounds; ++i) {
-    for (__m256i& inputs : x) inputs = pinned(inputs);  // so that the products are not hoisted out of the loop
-    for (int j = 0; j < 8; ++j) {
-      sums[j] = pinned(_mm256_add_epi16(sums[j], _mm256_maddubs_epi16(w[j % 2], x[j / 2])));
-    }
+#if defined(__GNUC__)
+    for (__m256i& inputs : x) __asm__("" : "+x"(inputs));  // so that the products are not hoisted out of the loop
+#endif
+    for (int j = 0; j < 8; ++j) sums[j] = add_16(sums[j], _mm256_maddubs_epi16(w[j % 2], x[j / 2]));
   }
   __m256i all = sums[0];
   for (int i = 1; i < 8; ++i) all = _mm256_xor_si256(all, sums[i]);

@@ -48,7 +48,7 @@ static void packed_tile(const uint8_t* data, const uint16_t* scale, int64_t grou
           const int8_t* q = x[t * stride].q + 8 * c;
           const __m256i products = _mm256_add_epi16(_mm256_maddubs_epi16(lo, four_inputs(q)),
                                                     _mm256_maddubs_epi16(hi, four_inputs(q + 4)));
-          sums[t][h] = pinned(c == 0 ? products : _mm256_add_epi16(sums[t][h], products));
+          sums[t][h] = c == 0 ? products : add_16(sums[t][h], products);
         }
       }
     }
@@ -92,16 +92,14 @@ static void panel_tile(Panel panel, int64_t groups, const Activation* x, int64_t
       for (int t = 0; t < kTokens; ++t) {
         const __m256i q = four_inputs(x[t * stride].q + 4 * c);
         const __m256i p0 = _mm256_maddubs_epi16(w0, q), p1 = _mm256_maddubs_epi16(w1, q);
-        sums[t][0] = pinned(c == 0 ? p0 : _mm256_add_epi16(sums[t][0], p0));
-        sums[t][1] = pinned(c == 0 ? p1 : _mm256_add_epi16(sums[t][1], p1));
+        sums[t][0] = c == 0 ? p0 : add_16(sums[t][0], p0);
+        sums[t][1] = c == 0 ? p1 : add_16(sums[t][1], p1);
       }
     }
-    for (int h = 0; h < 2; ++h) {
-      const __m256 s = _mm256_load_ps(scales + 8 * h);
-      for (int t = 0; t < kTokens; ++t) {
-        float* to = out[t] + 8 * h;
-        _mm256_store_ps(to, collect(sums[t][h], s, x[t * stride], _mm256_load_ps(to)));
-      }
+    const __m256 s0 = _mm256_load_ps(scales), s1 = _mm256_load_ps(scales + 8);
+    for (int t = 0; t < kTokens; ++t) {
+      _mm256_store_ps(out[t], collect(sums[t][0], s0, x[t * stride], _mm256_load_ps(out[t])));
+      _mm256_store_ps(out[t] + 8, collect(sums[t][1], s1, x[t * stride], _mm256_load_ps(out[t] + 8)));
     }
   }
 }
@@ -118,7 +116,8 @@ void matmul_q4(const Packed& w, int64_t tile_begin, int64_t tile_end, const Acti
                void* scratch) {
   const Panel panel = {static_cast<uint8_t*>(scratch),
                        reinterpret_cast<float*>(static_cast<uint8_t*>(scratch) + w.groups * 512)};
-  alignas(32) float rows[kPanelTokens][kTile];
+  // Not a local array: GCC would copy it to and fro in each group, to keep it in registers that it does not have.
+  auto* rows = reinterpret_cast<float(*)[kTile]>(panel.scales + w.groups * kTile);
   for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
     const uint8_t* data = w.data + tile * w.groups * 256;
     const uint16_t* scale = w.scale + tile * w.groups * kTile;

@@ -19,7 +19,7 @@ static inline __m256i load(const uint8_t* p) { return _mm256_loadu_si256(reinter
 // sum + the products of four inputs of eight rows.
 static inline __m256i add_products(__m256i sum, __m256i w, __m256i x, __m256i magnitude) {
   const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(w, x));
-  return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  return add_32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
 template <int kTokens>
@@ -36,8 +36,8 @@ static void tile_rows(const uint8_t* data, const uint16_t* scale, int64_t groups
       const __m256i w0 = load(data + 64 * c), w1 = load(data + 64 * c + 32);
       for (int t = 0; t < kTokens; ++t) {
         const __m256i q = four_inputs(x[t * stride].q + 4 * c), magnitude = _mm256_abs_epi8(q);
-        sums[t][0] = pinned(add_products(sums[t][0], w0, q, magnitude));
-        sums[t][1] = pinned(add_products(sums[t][1], w1, q, magnitude));
+        sums[t][0] = add_products(sums[t][0], w0, q, magnitude);
+        sums[t][1] = add_products(sums[t][1], w1, q, magnitude);
       }
     }
     for (int h = 0; h < 2; ++h) {
