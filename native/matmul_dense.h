@@ -45,6 +45,10 @@ void dense_rows(const Dense& w, int64_t row, const float* x, int64_t tokens, flo
 template <class L, Number kNumber>
 void dense_range(const Dense& w, int64_t row_begin, int64_t row_end, const float* x, int64_t tokens, float* out) {
   int64_t row = row_begin;
+  if (tokens == 1) {  // as many sums at once as for several tokens, all of different rows
+    constexpr int kAlone = L::kRows * L::kTokens;
+    for (; row + kAlone <= row_end; row += kAlone) dense_tile<L, kNumber, kAlone, 1>(w, row, x, out);
+  }
   for (; row + L::kRows <= row_end; row += L::kRows) dense_rows<L, kNumber, L::kRows>(w, row, x, tokens, out);
   for (; row < row_end; ++row) dense_rows<L, kNumber, 1>(w, row, x, tokens, out);
 }

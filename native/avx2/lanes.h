@@ -30,7 +30,7 @@ inline __m256i add_32(__m256i sum, __m256i terms) {
 }
 
 struct Lanes {
-  static constexpr int kRows = 2, kTokens = 2;  // 8 sums, 4 weights, 2 inputs of the 16 registers
+  static constexpr int kRows = 2, kTokens = 3;  // 12 sums, 2 weights, 2 inputs: all 16 registers
   static constexpr int kQueries = 3;            // 12 sums, 2 of the keys or values, 1 broadcast
 
   __m256 lo, hi;
