@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,3 +17,5 @@ def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLMKIT_CACHE_DIR", str(tmp_path_factory.mktemp("packed")))
         yield
+    if "checkpoints" in sys.modules:
+        sys.modules["checkpoints"].runner.cache_clear()

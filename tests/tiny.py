@@ -9,7 +9,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from checkpoints import CASES, REFERENCE
-
 from slmkit.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

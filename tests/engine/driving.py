@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tiny
 
+import tiny
 from slmkit.engine.job import Job, Task, new_job
 from slmkit.engine.step import Engine
 from slmkit.events import Answer, collect

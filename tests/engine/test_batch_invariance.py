@@ -9,9 +9,9 @@ from itertools import product
 
 import numpy as np
 import pytest
-from checkpoints import NATIVE, REFERENCE, Runner, prompts, relative_errors, stored
 from driving import Recorder, run, task
 
+from checkpoints import NATIVE, REFERENCE, Runner, prompts, stored
 from slmkit.engine.step import Engine
 from slmkit.ops.choose import choose
 

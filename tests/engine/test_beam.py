@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoints import KERNELS, runner
 from driving import held_blocks, run, task
 
+from checkpoints import KERNELS, runner
 from slmkit.engine.cache import Cache
 from slmkit.engine.sampling import log_softmax
 from slmkit.engine.step import Engine
@@ -76,7 +76,7 @@ def everything(engine: Engine, start: int, depth: int, stops: set[int], power: f
 @pytest.mark.parametrize("power", [0.0, 1.0])
 def test_as_many_beams_as_there_are_lines_find_the_best_line_of_all(seed, power):
     engine, beams = chain(seed, 4), 64
-    answer, = run(engine, task([1], 3, stop_ids=[0], beams=beams, n=5, length_penalty=power))
+    (answer,) = run(engine, task([1], 3, stop_ids=[0], beams=beams, n=5, length_penalty=power))
     best = everything(engine, 1, 3, {0}, power)[:5]
     assert [[t.id for t in c.tokens] for c in answer.choices] == [line for _, line in best]
     np.testing.assert_allclose([c.score for c in answer.choices], [score for score, _ in best], atol=1e-5)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from checkpoints import CASES, KERNELS, REFERENCE, Runner, relative_errors, runner, stored
 from driving import Recorder, run, task
 
+from checkpoints import CASES, KERNELS, REFERENCE, Runner, relative_errors, runner, stored
 from slmkit.engine import step as step_module
 from slmkit.engine.step import Engine
 
@@ -48,7 +48,7 @@ def test_decoding_token_by_token_gives_the_stored_logits_and_reads_again_once_at
 @pytest.mark.parametrize(("name", "kernels"), PAIRS)
 def test_greedy_answers_are_the_stored_ones(name, kernels):
     run_, case = runner(name, kernels), CASES[name]["greedy"]
-    answer, = run(Engine(run_.model, run_.cache), task(stored(name)["greedy_prompt"], limit=len(case["ids"])))
+    (answer,) = run(Engine(run_.model, run_.cache), task(stored(name)["greedy_prompt"], limit=len(case["ids"])))
     assert [token.id for token in answer.choices[0].tokens] == case["ids"]
 
 

@@ -47,7 +47,10 @@ def test_temperature_top_k_top_p_and_min_p_keep_what_their_definitions_keep(row,
     ids, p = candidates(row, options)
     expected, expected_p = plain_candidates(row, temperature, top_k, top_p, min_p)
     # a sum that meets top_p to the last bit may fall on either side
-    assert ids.tolist() == expected or abs(math.fsum(plain_candidates(row, temperature, top_k)[1][: len(ids)]) - top_p) < 1e-9
+    assert (
+        ids.tolist() == expected
+        or abs(math.fsum(plain_candidates(row, temperature, top_k)[1][: len(ids)]) - top_p) < 1e-9
+    )
     if ids.tolist() == expected:
         np.testing.assert_allclose(p, expected_p, rtol=1e-12)
 
@@ -194,7 +197,11 @@ def test_draws_follow_the_probabilities(options):
     n = 5000
     counts = np.bincount([choose(row, options, rng) for _ in range(n)], minlength=len(row))
     ids, p = plain_candidates(
-        row, options.temperature, options.top_k or 0, 1.0 if options.top_p is None else options.top_p, options.min_p or 0.0
+        row,
+        options.temperature,
+        options.top_k or 0,
+        1.0 if options.top_p is None else options.top_p,
+        options.min_p or 0.0,
     )
     assert counts.sum() == counts[ids].sum()
     expected = n * np.array(p)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from checkpoints import CASES, KERNELS, prompts, relative_errors, runner, stored
 
+from checkpoints import CASES, KERNELS, prompts, relative_errors, runner, stored
 from slmkit.ops.segments import BLOCK
 
 # Both sides are float32 and sum in other orders. The references themselves are up to 1.9e-6 from float64; the largest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from checkpoints import CASES, KERNELS, prompts, relative_errors, runner
 
 # Mean and largest relative error of a row over the cases of up to 64 tokens, and about 1.6 times that as the bound.
@@ -11,7 +12,7 @@ from checkpoints import CASES, KERNELS, prompts, relative_errors, runner
 #
 #              measured: mean of the worst case, largest row
 # f16 cache    0.0006    0.0018     half precision has 11 bits: 2.4e-4 for each number in the cache
-# q8           0.042     0.087      inputs and weights are rounded to max / 127 by groups of 32: 0.5 % each, each product
+# q8           0.042     0.087      inputs and weights are rounded to max / 127 by groups of 32: 0.5 % each
 # q4           0.36      0.86       a weight is rounded to max / 8: 8 % in each product; a wrong matrix gives 1.4
 BOUNDS = {("none", "float16"): (0.001, 0.003), ("q8", "float16"): (0.065, 0.14), ("q4", "float16"): (0.55, 1.3)}
 SHORT = [name for name, case in CASES.items() if case["prompts"][-1]["length"] < 100]

@@ -225,5 +225,3 @@ def _cache_type(options: LoadOptions, quantization: str) -> str:
     if options.cache in ("f16", "f32"):
         return options.cache
     return "f32" if quantization == "none" else "f16"
-
-

@@ -63,7 +63,7 @@ def choose(logits: F32, options: Options, rng: np.random.Generator) -> int:
 
 
 def random_numbers(seed: int, index: int) -> np.random.Generator:
-    """Those of choice `index` of a request: independent of the other choices, and of what else runs.   seed: < 2**64."""
+    """Those of choice `index` of a request: whatever else runs.   seed: below 2**64."""
     return np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64)))
 
 
