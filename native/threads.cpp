@@ -68,12 +68,13 @@ class Pool {
 
   // One caller at a time: `set_thread_count` and `run_chunks` hold the owner's lock.
   void run(int64_t chunks, void (*run)(void*, int64_t), void* context) {
-    run_.store(run, std::memory_order_relaxed);
-    context_.store(context, std::memory_order_relaxed);
-    chunks_.store(chunks, std::memory_order_relaxed);
+    generation_ += 2;
+    ticket_.store((generation_ - 1) << kChunkBits);  // closed: nobody can take a chunk while the fields change
+    run_.store(run, std::memory_order_release);
+    context_.store(context, std::memory_order_release);
+    chunks_.store(chunks, std::memory_order_release);
     done_.store(0, std::memory_order_relaxed);
-    ++generation_;
-    ticket_.store(generation_ << kChunkBits);  // publishes the four above
+    ticket_.store(generation_ << kChunkBits);
     if (sleepers_.load() > 0) {
       { std::lock_guard<std::mutex> lock(mutex_); }
       wake_.notify_all();
@@ -88,17 +89,17 @@ class Pool {
   }
 
  private:
-  static constexpr int kChunkBits = 32;  // of the ticket: generation above, next chunk below
+  static constexpr int kChunkBits = 32;  // of the ticket: generation above (odd while closed), next chunk below
 
-  // The fields are read before the chunk is taken: taking succeeds only while the ticket is as it was, and the fields
-  // change only when all chunks of a generation are taken and done.
+  // The fields are read before the chunk is taken. Whoever reads one of the next generation also sees that the ticket
+  // was closed before, and cannot take a chunk with the ticket it holds.
   void take_chunks(uint64_t generation) {
     for (;;) {
       uint64_t ticket = ticket_.load(std::memory_order_acquire);
       const int64_t chunk = static_cast<int64_t>(ticket & ((uint64_t{1} << kChunkBits) - 1));
-      const auto run = run_.load(std::memory_order_relaxed);
-      void* context = context_.load(std::memory_order_relaxed);
-      const int64_t chunks = chunks_.load(std::memory_order_relaxed);
+      const auto run = run_.load(std::memory_order_acquire);
+      void* context = context_.load(std::memory_order_acquire);
+      const int64_t chunks = chunks_.load(std::memory_order_acquire);
       if (ticket >> kChunkBits != generation || chunk >= chunks) return;
       if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel)) continue;
       run(context, chunk);
@@ -111,7 +112,10 @@ class Pool {
 
   void work() {
     uint64_t seen = 0;
-    const auto news = [&] { return ticket_.load() >> kChunkBits != seen || stop_.load(); };
+    const auto news = [&] {
+      const uint64_t generation = ticket_.load() >> kChunkBits;
+      return (generation != seen && generation % 2 == 0) || stop_.load();
+    };
     while (!stop_.load()) {
       if (!wait_briefly(news, kSpin, kYield)) {
         std::unique_lock<std::mutex> lock(mutex_);
@@ -119,7 +123,9 @@ class Pool {
         wake_.wait(lock, news);
         --sleepers_;
       }
-      seen = ticket_.load() >> kChunkBits;
+      const uint64_t generation = ticket_.load() >> kChunkBits;
+      if (generation % 2) continue;  // closed again already: the one that follows is news too
+      seen = generation;
       take_chunks(seen);
     }
   }

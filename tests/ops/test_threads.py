@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,3 +63,22 @@ def test_a_forked_child_computes_too(threads):
         os._exit(0 if all(run() == expected for _ in range(20)) else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert run() == expected
+
+
+@pytest.mark.slow
+def test_the_pool_has_no_data_races(tmp_path):
+    """A worker once could take a chunk of the next job with the ticket of the last: the thread sanitizer saw it."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if not compiler:
+        pytest.skip("needs a compiler with -fsanitize=thread")
+    root, program = Path(__file__).parents[2], tmp_path / "stress"
+    sources = [root / "tests/native/threads_stress.cpp", root / "native/threads.cpp"]
+    built = subprocess.run(
+        [compiler, "-std=c++17", "-O1", "-g", "-fsanitize=thread", *sources, "-o", program, "-pthread"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if built.returncode:
+        pytest.skip(f"no thread sanitizer: {built.stderr[-200:]}")
+    for _ in range(3):
+        ran = subprocess.run([program], capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stdout + ran.stderr[:4000]
