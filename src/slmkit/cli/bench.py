@@ -40,13 +40,13 @@ def run(args: argparse.Namespace) -> int:
         report=(lambda line: None) if args.quiet else terminal.say,
     )
     if args.json:
-        print(json.dumps(result.as_dict(), indent=2))
+        terminal.write(json.dumps(result.as_dict(), indent=2) + "\n")
     else:
-        _print(result)
+        terminal.write(_table(result))
     return 0
 
 
-def _print(result: Result) -> None:
+def _table(result: Result) -> str:
     from rich.console import Console
     from rich.table import Table
 
@@ -62,7 +62,10 @@ def _print(result: Result) -> None:
     table.add_row("load", f"{result.load_s:.2f} s", "", "")
     table.add_row("weights", f"{m['weight_bytes'] / 1e6:,.1f} MB", "", "")
     table.add_row("peak memory", f"{result.peak_bytes / 1e6:,.0f} MB", "", "")
-    Console().print(table)
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
 
 
 def _rate(rate: Rate, limit: str) -> tuple[str, str, str]:

@@ -120,7 +120,9 @@ def storage_errors(path: Path, size: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
+        if not path.parent.is_dir():
+            raise StorageError(f"{path} could not be written: there is no folder {path.parent}; make it first") from None
+        free = shutil.disk_usage(path.parent).free
         if size > free:
             raise StorageError(_no_room(path, size, free)) from None
         why = error.strerror or type(error).__name__
