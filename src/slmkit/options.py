@@ -83,7 +83,9 @@ class LoadOptions(_Checked):
 
     threads: int | None = option("processor threads; default is one for each core", int, 1, 1024)
     ctx: int | None = option("context in tokens; default is the smaller of the model's and what fits in memory", int, 1)
-    quantize: str | None = option("weights of a folder loaded directly; default q4", str, choices=QUANTIZATIONS)
+    quantize: str | None = option(
+        "weights of a folder loaded directly; default q4, or q8 under 200 M weights", str, choices=QUANTIZATIONS
+    )
     cache: str | None = option(
         "numbers of the key-value cache; auto is f32 with f32 weights, else f16", str, choices=CACHE_TYPES
     )

@@ -70,8 +70,8 @@ class FakeModel:
 
 def load(name: str, progress: Any = None, notice: Any = None, **options: Any) -> FakeModel:
     if name == "./packs":
-        progress("packing ./packs", 1, 2_000_000)
-        progress("packing ./packs", 2_000_000, 2_000_000)
+        progress("packing ./packs", 1, 200_000_000)
+        progress("packing ./packs", 200_000_000, 200_000_000)
         notice("context 64 of 128: what fits in 1 GB of memory")
     if name == "./broken":
         raise CheckpointError("./broken/model.safetensors is cut short; fetch it again")

@@ -82,7 +82,7 @@ def test_a_prompt_over_the_context_is_one_line(slm):
 def test_notices_and_progress_are_lines_on_stderr_unless_quiet(slm):
     done = slm("run", "./packs", "hi")
     assert done.out == "A dog.\n"
-    assert done.err == "slm: packing ./packs, 2 MB\nslm: context 64 of 128: what fits in 1 GB of memory\n"
+    assert done.err == "slm: packing ./packs, 200 MB\nslm: context 64 of 128: what fits in 1 GB of memory\n"
     assert slm("run", "./packs", "hi", "--quiet").err == ""
 
 

@@ -19,7 +19,7 @@ from slmkit.ops.matrix import Matrix
 from slmkit.ops.pack import as_f32, pack, unpack
 from slmkit.weights.cache import cache_folder
 from slmkit.weights.checkpoint import Checkpoint
-from slmkit.weights.load import load_weights
+from slmkit.weights.load import default_quantization, load_weights
 from slmkit.weights.quantize import quantize_folder
 from slmkit.weights.safetensors import SafetensorsFile
 
@@ -105,8 +105,10 @@ def test_packed_tensors_are_mapped_and_aligned_to_64_bytes(tmp_path: Path, cache
         assert array.ctypes.data % 64 == 0
 
 
-def test_q4_is_the_default(tmp_path: Path, cache: Path) -> None:
-    assert load_weights(write_model(tmp_path / "m"), EXPECTED).quantization == "q4"
+def test_q8_is_the_default_of_small_models_and_q4_of_the_others(tmp_path: Path, cache: Path) -> None:
+    assert load_weights(write_model(tmp_path), EXPECTED).quantization == "q8"
+    assert default_quantization({"a": (1000, 99_999), "b": (100_000, 1000)}) == "q8"
+    assert default_quantization({"a": (1000, 100_000), "b": (100_000, 1000)}) == "q4"
 
 
 def test_unpacked_weights_are_within_half_a_step_of_the_original(tmp_path: Path, cache: Path) -> None:

@@ -123,7 +123,7 @@ def test_the_verb_tells_sizes_bits_and_seconds_to_people_and_programs(
     facts = json.loads(told.out)
     assert facts["packed_bytes"] == (tmp_path / "b" / "model.safetensors").stat().st_size
     assert facts["bits_per_weight"] == round(8 * facts["packed_bytes"] / facts["weights"], 3)
-    assert "packing the weights" in told.err
+    assert told.err == ""  # a few kilobytes are packed before anybody reads a line about it
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from slmkit.options import LoadOptions
 
 
+WORTH_SHOWING = 100_000_000  # bytes; less is done before anybody reads the line
+
+
 def add_model(parser: argparse.ArgumentParser, **settings: Any) -> None:
     """The positional argument MODEL."""
     parser.add_argument("model", metavar="MODEL", help="tiny, or the folder of a checkpoint", **settings)
@@ -61,7 +64,7 @@ class Watch:
 
     def progress(self, what: str, done: int, total: int) -> None:
         """done and total in bytes."""
-        if self._quiet:
+        if self._quiet or total < WORTH_SHOWING:
             return
         if what not in self._tasks:
             self._tasks[what] = self._begin(what, total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from slmkit.weights.expect import Shape, check_tensors
 from slmkit.weights.packed import RECIPES, Tensor, is_packed, read_packed
 from slmkit.weights.packing import Progress, silent
 
-DEFAULT = "q4"
+# Below this many weights 4 bits save little memory and cost a small model much of what it knows.
+FEW_WEIGHTS = 200_000_000
 _DENSE = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
 
@@ -61,8 +63,8 @@ def load_weights(
 ) -> Weights:
     """The expected tensors of a model folder.
 
-    An original checkpoint is packed as `quantize` says (default q4) into the cache and mapped from there, or for "none"
-    mapped as it is. A folder that `slm quantize` wrote is mapped.
+    An original checkpoint is packed as `quantize` says (see `default_quantization`) into the cache and mapped from there,
+    or for "none" mapped as it is. A folder that `slm quantize` wrote is mapped.
     ops: their `pack` is used if they have one.   progress: told of what takes long, in bytes.
     Raises OptionError if quantize is unknown or not what a packed folder holds; CheckpointError; StorageError.
     """
@@ -74,8 +76,13 @@ def load_weights(
     if quantize == "none":
         check_tensors(expected, checkpoint)
         return Weights({name: _dense(checkpoint, name) for name in expected}, "none")
-    quantization = quantize or DEFAULT
+    quantization = quantize or default_quantization(expected)
     return Weights(load_packed(checkpoint, expected, quantization, ops, progress or silent), quantization)
+
+
+def default_quantization(expected: Mapping[str, Shape]) -> str:
+    """q4; q8 for a model of fewer than FEW_WEIGHTS weights."""
+    return "q8" if sum(math.prod(shape) for shape in expected.values()) < FEW_WEIGHTS else "q4"
 
 
 def _load_already_packed(checkpoint: Checkpoint, expected: Mapping[str, Shape], quantize: str | None) -> Weights:
