@@ -12,6 +12,7 @@ from driving import held_blocks, run, task
 
 from checkpoints import KERNELS, runner
 from slmkit.engine.cache import Cache
+from slmkit.engine.job import new_job
 from slmkit.engine.sampling import log_softmax
 from slmkit.engine.step import Engine
 
@@ -113,3 +114,14 @@ def test_a_scorer_ranks_the_answers_of_the_beams():
     engine = chain(1, 20)
     (answer,) = run(engine, task([1], 5, beams=4, n=4, scorer=lambda text, ids, logprob: -ids[-1]))
     assert [c.score for c in answer.choices] == sorted([-c.tokens[-1].id for c in answer.choices], reverse=True)
+
+
+def test_all_beams_go_on_though_stop_ids_fill_the_best_candidates():
+    engine = chain(0, 20)
+    engine.model.rows[:, :3] = 9  # three stop ids come after the likeliest: the rest of the best 2 k continuations
+    engine.model.rows[:, 4] = 10
+    job = new_job(task([5], 10, stop_ids=[0, 1, 2], beams=2))
+    engine.add(job)
+    engine.step()
+    assert len(job.live) == 2
+    assert [line.ids[-1] for _, line in job.ended] == [0]

@@ -8,7 +8,7 @@ from slmkit.engine.defaults import generation_defaults, stop_ids
 from slmkit.errors import CheckpointError, UnsupportedModel
 from slmkit.options import FALLBACKS
 
-PUBLISHED = {"_from_model_config": True, "bos_token_id": 1, "eos_token_id": [32000, 32001, 32007], "pad_token_id": 32000,
+PUBLISHED = {"bos_token_id": 1, "eos_token_id": [32000, 32001, 32007], "pad_token_id": 32000,
              "transformers_version": "4"}  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from test_beam import chain
 
 import tiny
 from checkpoints import KERNELS, runner
+from slmkit.engine.cache import Cache
 from slmkit.engine.job import new_job
 from slmkit.engine.sampling import log_softmax
 from slmkit.engine.step import Engine
@@ -225,3 +226,12 @@ def test_a_scorer_that_gives_no_number_is_refused_by_name(value):
 
     with pytest.raises(RequestError, match=r"the scorer judge returned .*; return a number"):
         run(chain(0, 100), task(PROMPT, 2, scorer=judge))
+
+
+@pytest.mark.parametrize("n_blocks", [2, 3, 5])
+def test_samples_that_find_no_block_for_a_copy_read_their_tokens_again(n_blocks):
+    one = task([1] * 40, 20, n=4, temperature=1.5, seed=11)
+    roomy, engine = chain(0, 100), chain(0, 100)
+    engine.cache = Cache(n_blocks, 1, 1, 2, "float32")
+    assert [c.text for c in run(engine, one)[0].choices] == [c.text for c in run(roomy, one)[0].choices]
+    assert engine.cache.n_free == n_blocks
