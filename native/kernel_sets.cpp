@@ -54,7 +54,7 @@ bool runs_avx2() {
          has(seven.b, 5) /* avx2 */;
 }
 
-bool runs_avx512() {
+[[maybe_unused]] bool runs_avx512() {
   if (!runs_avx2() || (saved_registers() & 0xe6) != 0xe6) return false;
   const Registers seven = cpuid(7, 0);
   return has(seven.b, 16) /* f */ && has(seven.b, 17) /* dq */ && has(seven.b, 30) /* bw */ &&
@@ -65,7 +65,9 @@ bool runs_avx512() {
 std::vector<const Kernels*> find() {
   std::vector<const Kernels*> sets;
 #ifdef SLMKIT_X86
+#ifdef SLMKIT_AVX512
   if (runs_avx512()) sets.push_back(&kAvx512);
+#endif
   if (runs_avx2()) sets.push_back(&kAvx2);
 #endif
   sets.push_back(&kScalar);

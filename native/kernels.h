@@ -93,7 +93,7 @@ constexpr int64_t attention_scratch(int64_t head_dim) { return 2 * kBlock * head
 
 extern const Kernels kScalar;
 #ifdef SLMKIT_X86
-extern const Kernels kAvx2, kAvx512;
+extern const Kernels kAvx2, kAvx512;  // kAvx512 only if SLMKIT_AVX512
 #endif
 
 }  // namespace slm

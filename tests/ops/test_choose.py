@@ -57,3 +57,17 @@ def test_an_unknown_set_or_number_of_threads_is_refused_with_the_choices():
 
 def test_there_is_at_least_one_core():
     assert choose.cores() >= 1
+
+
+@pytest.mark.parametrize(("text", "processors"), [("200000 100000", 2), ("150000 100000", 2), ("50000 100000", 1)])
+def test_a_container_s_share_of_time_limits_the_threads(text, processors, tmp_path):
+    path = tmp_path / "cpu.max"
+    path.write_text(text + "\n")
+    assert choose._quota(path) == processors
+
+
+def test_no_container_limit_is_no_limit(tmp_path):
+    path = tmp_path / "cpu.max"
+    assert choose._quota(path) > 1000
+    path.write_text("max 100000\n")
+    assert choose._quota(path) > 1000

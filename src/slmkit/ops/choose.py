@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -103,8 +104,8 @@ def cores() -> int:
     """Cores that this process may use; two hardware threads of one core count once, since they share its units."""
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
-    processors = os.sched_getaffinity(0)
-    return len({_siblings(p) for p in processors})
+    found = len({_siblings(p) for p in os.sched_getaffinity(0)})
+    return max(1, min(found, _quota()))
 
 
 def _siblings(processor: int) -> str:
@@ -113,3 +114,12 @@ def _siblings(processor: int) -> str:
         return path.read_text().strip()
     except OSError:
         return str(processor)
+
+
+def _quota(path: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Processors that a container grants ("200000 100000", time of each period, is 2); very many where none are set."""
+    try:
+        granted, period = path.read_text().split()
+        return math.ceil(int(granted) / int(period))
+    except (OSError, ValueError):  # no such file; "max"
+        return 1 << 20
