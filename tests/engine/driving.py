@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import tiny
-from slmkit.engine.job import Job, Task, new_job
+from slmkit.engine.job import Job, Task
 from slmkit.engine.step import Engine
+from slmkit.engine.worker import new_job
 from slmkit.events import Answer, collect
 from slmkit.options import FALLBACKS, Options
 

@@ -12,9 +12,9 @@ from driving import held_blocks, run, task
 
 from checkpoints import KERNELS, runner
 from slmkit.engine.cache import Cache
-from slmkit.engine.job import new_job
 from slmkit.engine.sampling import log_softmax
 from slmkit.engine.step import Engine
+from slmkit.engine.worker import new_job
 
 SEARCHES = json.loads((Path(__file__).parents[1] / "reference/beams.json").read_text())["searches"]
 

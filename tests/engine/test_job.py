@@ -12,9 +12,9 @@ from test_beam import chain
 import tiny
 from checkpoints import KERNELS, runner
 from slmkit.engine.cache import Cache
-from slmkit.engine.job import new_job
 from slmkit.engine.sampling import log_softmax
 from slmkit.engine.step import Engine
+from slmkit.engine.worker import new_job
 from slmkit.errors import ModelError, RequestError, RuntimeFailure
 from slmkit.events import Chunk, Finished, Started
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from test_beam import chain
 
 from slmkit.engine.cache import Cache
-from slmkit.engine.job import new_job
 from slmkit.engine.scheduler import schedule
+from slmkit.engine.worker import new_job
 from slmkit.ops.segments import BLOCK
 
 

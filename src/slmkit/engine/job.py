@@ -1,4 +1,4 @@
-"""One request inside the engine: its sequences, and how each new row of logits moves them on."""
+"""One request inside the engine: its sequences, and what it tells its caller. sample.py and beam.py move it on."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.engine.outbox import Outbox
-from slmkit.engine.sampling import choose, likeliest, log_softmax, random_numbers, shape_logits
+from slmkit.engine.sampling import likeliest, random_numbers
 from slmkit.engine.sequence import Sequence
 from slmkit.errors import RequestError
-from slmkit.events import Chunk, Finished, Logprob, Started, Timing, TokenInfo, Usage
+from slmkit.events import Finished, Logprob, Started, Timing, TokenInfo, Usage
 from slmkit.text.detokenize import Detokenizer
 from slmkit.text.stops import StopMatcher
 
@@ -119,51 +119,6 @@ class Job:
         )
 
 
-class SampleJob(Job):
-    """n independent answers; the prompt is read once and its cache shared."""
-
-    n_opened = 1
-
-    def accept(self, sequence: Sequence, logits: F32, cache: Cache) -> None:
-        """Sample the next token of the sequence; after the prompt, also open the other answers."""
-        others = self._open_others(sequence, cache) if self.n_opened < (self.task.options.n or 1) else []
-        for each in (sequence, *others):
-            self._advance(each, logits, cache)
-        self.stamp()
-
-    def _open_others(self, sequence: Sequence, cache: Cache) -> list[Sequence]:
-        twins = [sequence.fork(i, self.rng(i)) for i in range(1, self.task.options.n or 1)]
-        for twin in twins:
-            twin.share_cache(sequence, cache)
-        self.live += twins
-        self.n_opened += len(twins)
-        return twins
-
-    def _advance(self, sequence: Sequence, logits: F32, cache: Cache) -> None:
-        task, options = self.task, self.task.options
-        shaped = shape_logits(logits, sequence.ids, sequence.n_prompt, options, task.processors)
-        id = choose(shaped, options, sequence.rng)
-        row = log_softmax(logits) if options.logprobs is not None or task.scorer else None
-        info = self.info(id, row)
-        sequence.logprob += info.logprob or 0.0
-        sequence.ids.append(id)
-        if id in task.stop_ids:
-            sequence.stop = info.text
-            self._emit(sequence, sequence.rest(), info)
-            return self.finish(sequence, "stop", cache)
-        last = sequence.n_generated == task.limit
-        text = sequence.stops.push(sequence.detokenizer.push(id))
-        self._emit(sequence, text + sequence.rest() if last else text, info)
-        if sequence.stops.matched is not None:
-            sequence.stop = sequence.stops.matched
-            return self.finish(sequence, "stop", cache)
-        return self.finish(sequence, "length", cache) if last else None
-
-    def _emit(self, sequence: Sequence, text: str, info: TokenInfo) -> None:
-        sequence.text += text
-        self.outbox.put(Chunk(text, sequence.index, (info,)))
-
-
 def scored(scorer: Scorer, sequence: Sequence) -> float:
     """The caller's value of a complete answer.   Raises RequestError unless it is a number."""
     value = scorer(sequence.text, tuple(sequence.ids[sequence.n_prompt :]), sequence.logprob)
@@ -175,12 +130,3 @@ def scored(scorer: Scorer, sequence: Sequence) -> float:
         name = getattr(scorer, "__name__", type(scorer).__name__)
         raise RequestError(f"the scorer {name} returned {value!r}; return a number, higher for better answers")
     return score
-
-
-def new_job(task: Task) -> Job:
-    """The job for a task: beams if it asks for them, else samples."""
-    if (task.options.beams or 1) > 1:
-        from slmkit.engine.beam import BeamJob
-
-        return BeamJob(task)
-    return SampleJob(task)

@@ -9,7 +9,9 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from slmkit.engine.job import Job, Task, new_job
+from slmkit.engine.beam import BeamJob
+from slmkit.engine.job import Job, Task
+from slmkit.engine.sample import SampleJob
 from slmkit.errors import RequestError, RuntimeFailure
 from slmkit.events import Event
 
@@ -132,3 +134,8 @@ class Events(Iterator[Event]):
             self.ended = True
             raise item or StopIteration
         return item
+
+
+def new_job(task: Task) -> Job:
+    """The job for a task: beams if it asks for them, else samples."""
+    return BeamJob(task) if (task.options.beams or 1) > 1 else SampleJob(task)
