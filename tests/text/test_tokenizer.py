@@ -235,9 +235,9 @@ def test_a_folder_gives_its_tokenizer(mini_folder):
 @pytest.mark.parametrize(("content", "match"), [
     (None, "neither tokenizer.json nor tokenizer.model"),
     (b"{", "not valid JSON"),
-    (b"[" * 100_000, "not valid JSON"),
+    (b"[" * 100_000, "nested too deeply"),
     (b"[]", "JSON list"),
-    (b"\xff{}", "not UTF-8"),
+    (b"\xff{}", "is no UTF-8"),
 ])
 def test_a_folder_without_a_usable_tokenizer_is_refused(tmp_path, content, match):
     if content is not None:

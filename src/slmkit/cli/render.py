@@ -28,8 +28,8 @@ def run(args: argparse.Namespace) -> int:
     from slmkit.text.prompt import chat_prompt
     from slmkit.text.template import ChatTemplate
     from slmkit.text.tokenizer import Tokenizer
+    from slmkit.untrusted import read_json
     from slmkit.weights.locate import locate
-    from slmkit.weights.untrusted import read_json
 
     text = required_text(args.text, "prompt")
     messages = [Message("system", args.system)] if args.system else []

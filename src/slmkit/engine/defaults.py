@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from slmkit.errors import CheckpointError, OptionError, UnsupportedModel
 from slmkit.models.config import is_idle
 from slmkit.options import FALLBACKS, Options
-from slmkit.weights.untrusted import shown
+from slmkit.untrusted import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from slmkit.errors import CheckpointError, UnsupportedModel
-from slmkit.weights.untrusted import shown
+from slmkit.untrusted import shown
 
 # Keys that configurations carry and that do not change what the model computes.
 NEUTRAL = frozenset(

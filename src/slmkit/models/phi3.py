@@ -17,7 +17,7 @@ from slmkit.layers.linear import Linear
 from slmkit.layers.norm import RMSNorm
 from slmkit.layers.rope import LongRope, Rope
 from slmkit.models.config import ConfigReader
-from slmkit.weights.untrusted import shown
+from slmkit.untrusted import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from slmkit.errors import UnsupportedModel
-from slmkit.weights.untrusted import shown
+from slmkit.untrusted import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

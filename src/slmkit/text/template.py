@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from slmkit.errors import RequestError, TemplateError
 from slmkit.text import sandbox
 from slmkit.text.added import Piece
-from slmkit.text.files import read_json, read_text
 from slmkit.text.known import KnownTemplate, fallback_template, recognise
-from slmkit.text.tokenizer import token_text
+from slmkit.text.tokenizer import LARGEST_FILE, optional_json, token_text
+from slmkit.untrusted import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,11 +39,12 @@ class ChatTemplate:
         Raises TemplateError if there is none and the family (config.json's model_type) has none either.
         """
         folder = Path(path)
-        config = read_json(folder / "tokenizer_config.json", TemplateError)
+        config = optional_json(folder / "tokenizer_config.json", TemplateError)
         names = ("bos_token", "eos_token", "unk_token", "pad_token")
         tokens = {name: token_text(config[name]) for name in names if token_text(config.get(name))}
         file = folder / "chat_template.jinja"
-        source = read_text(file, TemplateError) if file.exists() else _from_config(config.get("chat_template"))
+        found = read_text(file, LARGEST_FILE, TemplateError) if file.exists() else None
+        source = _from_config(config.get("chat_template")) if found is None else found
         return cls(source if source is not None else fallback_template(model_type), tokens)
 
     def render(self, messages: Sequence[Message], controls_in: Callable[[str], list[str]], *,

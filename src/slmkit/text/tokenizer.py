@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 from slmkit.errors import RequestError, TokenizerError
 from slmkit.text.added import AddedToken, AddedTokens, Piece, Span
 from slmkit.text.decoding import Decoding
-from slmkit.text.files import read_bytes, read_json
+from slmkit.untrusted import Kind, read_bytes, read_json
 
 if TYPE_CHECKING:
     import tokenizers
+
+# The largest published tokenizer.json is about 35 MB (Gemma 3).
+LARGEST_FILE = 128 * 2**20
 
 
 class Tokenizer:
@@ -64,15 +67,15 @@ class Tokenizer:
     def from_folder(cls, path: str | Path) -> Tokenizer:
         """The tokenizer of a checkpoint: tokenizer.json, or tokenizer.model (SentencePiece) converted."""
         folder = Path(path)
-        config = read_json(folder / "tokenizer_config.json")
+        config = optional_json(folder / "tokenizer_config.json")
         if (folder / "tokenizer.json").exists():
-            return cls(read_json(folder / "tokenizer.json"), config)
+            return cls(read_json(folder / "tokenizer.json", LARGEST_FILE, TokenizerError), config)
         if (folder / "tokenizer.model").exists():
             from slmkit.text import sentencepiece
 
-            model = sentencepiece.parse(read_bytes(folder / "tokenizer.model"))
+            model = sentencepiece.parse(read_bytes(folder / "tokenizer.model", LARGEST_FILE, TokenizerError))
             with _read("added_tokens.json or tokenizer_config.json"):
-                added = _added_of_sentencepiece(read_json(folder / "added_tokens.json"), config)
+                added = _added_of_sentencepiece(optional_json(folder / "added_tokens.json"), config)
             # LlamaTokenizer's own default is to write BOS.
             return cls(sentencepiece.convert(model, added, add_bos=config.get("add_bos_token") is not False), config)
         raise TokenizerError(f"{folder} has neither tokenizer.json nor tokenizer.model; copy one of them there from "
@@ -172,6 +175,11 @@ def _read(name: str) -> Iterator[None]:
     except (AttributeError, KeyError, TypeError, ValueError) as reason:
         raise TokenizerError(f"{name} is damaged ({type(reason).__name__}: {reason}); download the checkpoint "
                              f"again") from None
+
+
+def optional_json(path: Path, error: Kind = TokenizerError) -> dict[str, Any]:
+    """The object in a JSON file of the checkpoint; {} when there is no such file."""
+    return read_json(path, LARGEST_FILE, error) if path.exists() else {}
 
 
 def token_text(value: Any) -> str:

@@ -121,7 +121,8 @@ def storage_errors(path: Path, size: int) -> Iterator[None]:
         yield
     except OSError as error:
         if not path.parent.is_dir():
-            raise StorageError(f"{path} could not be written: there is no folder {path.parent}; make it first") from None
+            why = f"there is no folder {path.parent}; make it first"
+            raise StorageError(f"{path} could not be written: {why}") from None
         free = shutil.disk_usage(path.parent).free
         if size > free:
             raise StorageError(_no_room(path, size, free)) from None

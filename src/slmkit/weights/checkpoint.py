@@ -9,9 +9,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError, ModelNotFound, UnsupportedModel
+from slmkit.untrusted import read_json, shown
 from slmkit.weights.header import TensorInfo
 from slmkit.weights.safetensors import SafetensorsFile
-from slmkit.weights.untrusted import read_json, shown
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -10,8 +10,8 @@ import numpy as np
 
 from slmkit.errors import CheckpointError
 from slmkit.ops.pack import as_f32
+from slmkit.untrusted import shown
 from slmkit.weights.checkpoint import Checkpoint
-from slmkit.weights.untrusted import shown
 
 Shape = tuple[int, ...]
 

@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from slmkit.errors import CheckpointError, StorageError
+from slmkit.untrusted import open_regular, read_json
 from slmkit.weights.atomic import make_folder, write_atomically
 from slmkit.weights.checkpoint import Checkpoint
 from slmkit.weights.packing import READING, Progress, silent
 from slmkit.weights.safetensors import FileIdentity, SafetensorsFile
-from slmkit.weights.untrusted import open_regular, read_json
 
 # A file written to again within one tick of the file system's clock keeps its times. FAT has the coarsest tick: 2 s.
 SETTLED_NS = 2_000_000_000

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from slmkit.errors import CheckpointError
-from slmkit.weights.untrusted import parse_json, shown
+from slmkit.untrusted import parse_json, shown
 
 # bfloat16 is held as its bits, in uint16: NumPy has no bfloat16.
 DTYPES: Mapping[str, np.dtype[Any]] = {

@@ -63,8 +63,8 @@ def load_weights(
 ) -> Weights:
     """The expected tensors of a model folder.
 
-    An original checkpoint is packed as `quantize` says (see `default_quantization`) into the cache and mapped from there,
-    or for "none" mapped as it is. A folder that `slm quantize` wrote is mapped.
+    An original checkpoint is packed as `quantize` says (see `default_quantization`) into the cache and mapped from
+    there, or for "none" mapped as it is. A folder that `slm quantize` wrote is mapped.
     ops: their `pack` is used if they have one.   progress: told of what takes long, in bytes.
     Raises OptionError if quantize is unknown or not what a packed folder holds; CheckpointError; StorageError.
     """

@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from slmkit.errors import ModelNotFound, RequestError, UnsupportedModel
-from slmkit.weights.untrusted import shown
+from slmkit.untrusted import shown
 
 BUNDLED = "tiny"
 _ACCEPTED = f"{BUNDLED} (the bundled model) and folders with config.json and model.safetensors"

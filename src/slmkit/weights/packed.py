@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
 from slmkit.ops.matrix import PACKED, TILE, Matrix, tiles
+from slmkit.untrusted import parse_json, shown
 from slmkit.weights.expect import Shape, check_shapes
 from slmkit.weights.safetensors import SafetensorsFile
-from slmkit.weights.untrusted import parse_json, shown
 
 LAYOUT = "1"
 # Recipe -> format of the layers' matrices, format of embedding and head: those are the most sensitive to rounding.

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from slmkit.errors import CheckpointError
 from slmkit.ops.matrix import TILE, Matrix
 from slmkit.ops.pack import NOT_FINITE, as_f32, pack
+from slmkit.untrusted import shown
 from slmkit.weights.checkpoint import Checkpoint
 from slmkit.weights.expect import Shape
 from slmkit.weights.packed import packed_format
 from slmkit.weights.safetensors import SafetensorsWriter
-from slmkit.weights.untrusted import shown
 
 # (dense rows, format) -> Matrix: `slmkit.ops.pack.pack` or its native twin
 Pack = Callable[[NDArray[Any], str], Matrix]

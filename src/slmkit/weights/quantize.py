@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slmkit.errors import RequestError
+from slmkit.untrusted import read_bytes
 from slmkit.weights.atomic import make_folder, remove_leftovers, write_atomically
 from slmkit.weights.checkpoint import INDEX, WEIGHTS, Checkpoint
 from slmkit.weights.expect import Shape, check_tensors
@@ -17,7 +18,6 @@ from slmkit.weights.fingerprint import source_sha256
 from slmkit.weights.packed import is_packed, packed_metadata, packed_plan
 from slmkit.weights.packing import WAITING, Progress, pack_tensors, silent
 from slmkit.weights.safetensors import SafetensorsWriter
-from slmkit.weights.untrusted import read_bytes
 
 COPIED = (
     "config.json",

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
+from slmkit.untrusted import open_regular, shown
 from slmkit.weights.atomic import PartialFile
 from slmkit.weights.header import DTYPES, MOST_HEADER_BYTES, Header, parse_header, plan_header
-from slmkit.weights.untrusted import open_regular, shown
 
 
 class FileIdentity(NamedTuple):
