@@ -52,7 +52,9 @@ def run(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, start:
             if stage.name != progress.stage:
                 progress = checkpoint.Progress(stage.name, 0, progress.n_tokens, progress.n_steps)
             sources = [prepare.documents(s, recipe, folder, out, tokenizer, say) for s in stage.mixture]
-            source = loop.batches(sources, stage, recipe.seed, skip=progress.step)
+            # Each stage has its own order: one that began as the last did would read the same rows again.
+            seed = recipe.seed + 1000 * recipe.stages.index(stage)
+            source = loop.batches(sources, stage, seed, skip=progress.step)
             loop.train_stage(model, optimiser, stage, progress, source, loss, out, stop, say)
             if stop.asked:
                 say(f"stopped; `--resume` goes on from step {progress.step} of {stage.name}")
