@@ -17,8 +17,25 @@ _MOST_SHOWN = 100  # characters of a name in a message: a name may be megabytes 
 
 def shown(text: object) -> str:
     """The text quoted for a message: control characters escaped, long ones cut in the middle."""
-    quoted = repr(text)
+    try:
+        quoted = repr(text)
+    except ValueError:  # a whole number of thousands of digits
+        return "a very long number"
     return quoted if len(quoted) <= _MOST_SHOWN else f"{quoted[: _MOST_SHOWN - 20]}...{quoted[-17:]}"
+
+
+def is_there(path: Path, error: Kind = CheckpointError) -> bool:
+    """Whether the folder has an entry of that name. A link that leads nowhere is one: its file did not arrive.
+
+    Raises `error` where nobody may look.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as reason:
+        raise error(f"{path} cannot be opened ({_reason(reason)}); check the path and its rights") from None
+    return True
 
 
 def open_regular(path: Path, error: Kind = CheckpointError) -> int:

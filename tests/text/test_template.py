@@ -207,6 +207,14 @@ def test_no_template_and_no_known_family_is_refused(folder):
         ChatTemplate.from_folder(folder({}), "llama")
 
 
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json"])
+def test_a_link_to_nothing_is_no_reason_to_take_another_template(folder, name):
+    """As a broken download leaves it in the hub's cache."""
+    (folder() / name).symlink_to("../blobs/gone")
+    with pytest.raises(TemplateError, match=rf"{name} is missing; fetch"):
+        ChatTemplate.from_folder(folder(), "phi3")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_fifo_in_place_of_the_template_does_not_hang(folder):
     os.mkfifo(folder() / "chat_template.jinja")

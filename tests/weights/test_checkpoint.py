@@ -145,3 +145,25 @@ def test_a_name_in_two_shards_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ModelError, match="does not put there"):
         Checkpoint.open(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "model.safetensors"])
+def test_a_link_to_nothing_is_a_file_that_did_not_arrive(tmp_path: Path, name: str) -> None:
+    """As a broken download leaves it in the hub's cache; without its generation_config.json answers would change."""
+    folder = write_model(tmp_path)
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to("../blobs/gone")
+    with pytest.raises(CheckpointError, match=f"{name} is missing; fetch"):
+        Checkpoint.open(folder)
+
+
+def test_a_folder_whose_files_are_closed_to_us_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_model(tmp_path)
+
+    def closed(path: object, **settings: object) -> os.stat_result:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("slmkit.untrusted.os.lstat", closed)
+        with pytest.raises(CheckpointError, match=r"config\.json cannot be opened .Permission denied.; check"):
+            Checkpoint.open(folder)

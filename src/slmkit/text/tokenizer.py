@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from slmkit.errors import RequestError, TokenizerError
 from slmkit.text.added import AddedToken, AddedTokens, Piece, Span
 from slmkit.text.decoding import Decoding
-from slmkit.untrusted import Kind, read_bytes, read_json
+from slmkit.untrusted import Kind, is_there, read_bytes, read_json
 
 if TYPE_CHECKING:
     import tokenizers
@@ -68,9 +68,9 @@ class Tokenizer:
         """The tokenizer of a checkpoint: tokenizer.json, or tokenizer.model (SentencePiece) converted."""
         folder = Path(path)
         config = optional_json(folder / "tokenizer_config.json")
-        if (folder / "tokenizer.json").exists():
+        if is_there(folder / "tokenizer.json", TokenizerError):
             return cls(read_json(folder / "tokenizer.json", LARGEST_FILE, TokenizerError), config)
-        if (folder / "tokenizer.model").exists():
+        if is_there(folder / "tokenizer.model", TokenizerError):
             from slmkit.text import sentencepiece
 
             model = sentencepiece.parse(read_bytes(folder / "tokenizer.model", LARGEST_FILE, TokenizerError))
@@ -179,7 +179,7 @@ def _read(name: str) -> Iterator[None]:
 
 def optional_json(path: Path, error: Kind = TokenizerError) -> dict[str, Any]:
     """The object in a JSON file of the checkpoint; {} when there is no such file."""
-    return read_json(path, LARGEST_FILE, error) if path.exists() else {}
+    return read_json(path, LARGEST_FILE, error) if is_there(path, error) else {}
 
 
 def token_text(value: Any) -> str:

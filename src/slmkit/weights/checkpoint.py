@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError, ModelNotFound, UnsupportedModel
-from slmkit.untrusted import read_json, shown
+from slmkit.untrusted import is_there, read_json, shown
 from slmkit.weights.header import TensorInfo
 from slmkit.weights.safetensors import SafetensorsFile
 
@@ -39,12 +39,12 @@ class Checkpoint:
         """Raises ModelNotFound for no folder, UnsupportedModel for other weights, CheckpointError for damage."""
         if not folder.is_dir():
             raise ModelNotFound(f"{folder} is no folder; give the folder that holds config.json and {WEIGHTS}")
-        if not (folder / "config.json").exists():
+        if not is_there(folder / "config.json"):
             raise CheckpointError(f"{folder} has no config.json; give the folder of a model, with all its files")
         config = read_json(folder / "config.json", MOST_CONFIG_BYTES)
-        if (folder / WEIGHTS).exists():
+        if is_there(folder / WEIGHTS):
             return cls(folder, config, [SafetensorsFile(folder / WEIGHTS)])
-        if (folder / INDEX).exists():
+        if is_there(folder / INDEX):
             return cls(folder, config, _open_shards(folder))
         raise _no_weights(folder)
 
@@ -87,7 +87,7 @@ class Checkpoint:
 
 
 def _optional_json(path: Path) -> dict[str, Any]:
-    return read_json(path, MOST_CONFIG_BYTES) if path.exists() else {}
+    return read_json(path, MOST_CONFIG_BYTES) if is_there(path) else {}
 
 
 def _open_shards(folder: Path) -> list[SafetensorsFile]:

@@ -9,8 +9,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from slmkit.errors import RequestError
-from slmkit.untrusted import read_bytes
+from slmkit.errors import RequestError, StorageError
+from slmkit.untrusted import is_there, read_bytes
 from slmkit.weights.atomic import make_folder, remove_leftovers, write_atomically
 from slmkit.weights.checkpoint import INDEX, WEIGHTS, Checkpoint
 from slmkit.weights.expect import Shape, check_tensors
@@ -67,7 +67,7 @@ def quantize_folder(
     """
     _check_target(checkpoint, out, force)
     check_tensors(expected, checkpoint)
-    is_new = not out.exists()
+    is_new = not is_there(out, StorageError)
     make_folder(out)
     try:
         sha256 = source_sha256(checkpoint, progress)
@@ -91,11 +91,11 @@ def quantize_folder(
 def _check_target(checkpoint: Checkpoint, out: Path, force: bool) -> None:
     if is_packed(checkpoint.metadata):
         raise RequestError(f"{checkpoint.folder} is packed already; give the original model")
-    if out.exists() and not out.is_dir():
+    if is_there(out, StorageError) and not out.is_dir():
         raise RequestError(f"{out} is a file; give a folder to write to")
     if out.is_dir() and out.samefile(checkpoint.folder):
         raise RequestError(f"{out} is the original model's own folder; give another one to write to")
-    if (out / INDEX).exists():
+    if is_there(out / INDEX, StorageError):
         raise RequestError(f"{out} holds another model, in several files; remove it or give another folder")
     if out.is_dir() and not force and any(not _is_partial(path) for path in out.iterdir()):
         raise RequestError(f"{out} has files in it; give another folder, or --force to replace files of the same names")
@@ -104,7 +104,7 @@ def _check_target(checkpoint: Checkpoint, out: Path, force: bool) -> None:
 def _copy_side_files(source: Path, out: Path) -> None:
     """Also take out those of a model that was there before: its template is not the new one's."""
     for name in COPIED:
-        if (source / name).exists():
+        if is_there(source / name):
             write_atomically(out / name, read_bytes(source / name, _MOST_COPIED_BYTES))
         else:
             (out / name).unlink(missing_ok=True)
