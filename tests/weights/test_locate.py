@@ -79,3 +79,30 @@ def test_files_are_refused_and_gguf_by_name(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(SlmError):
         locate(str(tmp_path / "fifo"))
+
+
+@pytest.mark.parametrize("name", ["Tiny", "tinny", "tiny/", "TINY"])
+def test_a_misspelt_tiny_gets_the_right_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelNotFound, match=r"did you mean tiny\?"):
+        locate(name)
+
+
+def test_the_home_of_nobody_is_not_found() -> None:
+    with pytest.raises(ModelNotFound, match=r"'~no-such-user/phi'"):
+        locate("~no-such-user/phi")
+
+
+def test_a_folder_in_one_that_is_closed_to_us_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(path: object, **settings: object) -> os.stat_result:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("slmkit.weights.locate.os.stat", closed)
+        with pytest.raises(ModelNotFound, match=r"Permission denied.*check the path"):
+            locate(str(tmp_path))
+
+
+def test_spaces_of_other_scripts_may_be_in_a_name(tmp_path: Path) -> None:
+    (tmp_path / "モデル\u3000\u00a0一").mkdir()
+    assert locate(str(tmp_path / "モデル\u3000\u00a0一")).is_dir()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+import unicodedata
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,18 +26,22 @@ def locate(name: str) -> Path:
     _check_spelling(name)
     if name == BUNDLED:
         return _bundled()
-    path = Path(name).expanduser() if name.startswith("~") else Path(name)
-    if os.path.isdir(path):
-        return path
-    if os.path.exists(path):
+    path = Path(os.path.expanduser(name))  # a ~name of nobody stays as it is, and is not found
+    try:
+        mode = os.stat(path).st_mode
+    except PermissionError:
+        raise ModelNotFound(f"{path} cannot be looked at (Permission denied); check the path and its rights") from None
+    except (OSError, ValueError):  # nothing there, a name too long
+        raise ModelNotFound(f"no model answers to {shown(name)}; accepted are {_ACCEPTED}; {_way_out(name)}") from None
+    if not stat.S_ISDIR(mode):
         raise UnsupportedModel(_about_file(path))
-    raise ModelNotFound(f"no model answers to {shown(name)}; accepted are {_ACCEPTED}; {_way_out(name)}")
+    return path
 
 
 def _check_spelling(name: str) -> None:
     if not name.strip():
         raise RequestError(f"the model's name is empty; accepted are {_ACCEPTED}")
-    if "\0" in name or not name.isprintable():
+    if not all(c.isprintable() or unicodedata.category(c) == "Zs" for c in name):  # Zs: Japanese spaces and the like
         raise RequestError(f"the model's name {shown(name)} has control characters; accepted are {_ACCEPTED}")
     parts = re.split(r"[/\\]", name)
     if ".." in parts[1:] and parts[0] not in ("", ".", "..", "~"):
@@ -58,6 +65,8 @@ def _about_file(path: Path) -> str:
 
 
 def _way_out(name: str) -> str:
+    if get_close_matches(name.lower().strip("/"), [BUNDLED]):
+        return f"did you mean {BUNDLED}?"
     if _HUB_NAME.fullmatch(name):
         return f"fetch that one with `hf download {name} --local-dir FOLDER` and give FOLDER"
     if name.lower().endswith(".gguf"):
