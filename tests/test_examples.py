@@ -11,7 +11,7 @@ import pytest
 import slmkit
 
 ROOT = Path(__file__).parents[1]
-README = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+README = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 PROGRAMS = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "examples").glob("*.py"))}
 PROGRAMS |= {f"README-{number}": code for number, code in enumerate(README, 1)}
 

@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from slmkit.errors import OptionError
+from slmkit.untrusted import shown
 
 
 def option(
@@ -107,13 +108,13 @@ def _check_one(name: str, meta: Mapping[str, Any], value: Any) -> Any:
         return _check_bias(name, value)
     value = _plain(kind, value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise OptionError(f"{name} is {value!r}; it takes {_a(kind)}")
+        raise OptionError(f"{name} is {shown(value)}; it takes {_a(kind)}")
     if kind is float and not math.isfinite(value):
         raise OptionError(f"{name} is {value}; it takes a finite number{_bounds(low, high)}")
     if (low is not None and value < low) or (high is not None and value > high):
-        raise OptionError(f"{name} is {value}; it takes {_a(kind)}{_bounds(low, high)}")
+        raise OptionError(f"{name} is {shown(value)}; it takes {_a(kind)}{_bounds(low, high)}")
     if meta["choices"] and value not in meta["choices"]:
-        raise OptionError(f"{name} is {value!r}; it takes one of {', '.join(meta['choices'])}")
+        raise OptionError(f"{name} is {shown(value)}; it takes one of {', '.join(meta['choices'])}")
     if kind is str and meta["many"] and not value:
         raise OptionError(f"{name} holds an empty text, which would end every answer at once; leave it out")
     return value
@@ -123,7 +124,7 @@ def _check_bias(name: str, value: Any) -> dict[int, float]:
     try:
         bias = {int(k): float(v) for k, v in dict(value).items()}
     except (TypeError, ValueError, OverflowError):
-        raise OptionError(f"{name} is {value!r}; it takes pairs of a token id and a number") from None
+        raise OptionError(f"{name} is {shown(value)}; it takes pairs of a token id and a number") from None
     for k, v in bias.items():
         if k < 0 or not (v == -math.inf or abs(v) <= MOST_BIAS):
             raise OptionError(
@@ -157,8 +158,13 @@ def _a(kind: type) -> str:
 
 def _bounds(low: float | None, high: float | None) -> str:
     if low is not None and high is not None:
-        return f" from {low:g} to {high:g}"
-    return f" of {low:g} or more" if low is not None else ""
+        return f" from {bound(low)} to {bound(high)}"
+    return f" of {bound(low)} or more" if low is not None else ""
+
+
+def bound(number: float) -> str:
+    """A bound as people write it."""
+    return "2^64-1" if number == 2**64 - 1 else f"{number:g}"
 
 
 FALLBACKS = Options(

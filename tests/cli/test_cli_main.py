@@ -116,6 +116,20 @@ def test_a_full_disk_is_one_line(slm_process, argv):
     assert done.stderr.count(b"\n") == 1
 
 
+def test_a_closed_stderr_keeps_stdout_for_the_answer(slm_process):
+    done = slm_process("run", "tiny", "hi", "--top-p", "2", preexec_fn=lambda: os.close(2))
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+@pytest.mark.parametrize(("flags", "code"), [(["--stats"], 0), (["--top-p=2"], 2)])
+def test_a_full_stderr_changes_neither_answer_nor_exit_code(slm_process, flags, code):
+    with open("/dev/full", "wb") as full:
+        done = slm_process("run", "tiny", "hi", *flags, capture_output=False, stdout=subprocess.PIPE, stderr=full)
+    assert done.returncode == code
+    assert bool(done.stdout) == (code == 0)
+
+
 def test_ctrl_c_ends_one_answer_with_130(slm_process):
     import signal
     from pathlib import Path

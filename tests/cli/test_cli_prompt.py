@@ -65,7 +65,7 @@ def test_an_endless_input_is_refused(slm_process):
     with open("/dev/zero", "rb") as endless:
         done = slm_process("run", "tiny", stdin=endless)
     assert done.returncode == 2
-    assert b"more than 64 MiB" in done.stderr
+    assert b"more than 8 MiB" in done.stderr
 
 
 def test_a_closed_input_is_no_piped_text(slm_process):

@@ -1,8 +1,10 @@
 import json
+import os
 from dataclasses import fields
 
 import pytest
 
+from slmkit.cli.config_file import config_path
 from slmkit.options import LoadOptions, Options
 
 
@@ -129,6 +131,8 @@ def test_a_bad_value_names_where_it_came_from(slm, config, monkeypatch):
         ("stop = [1]", ["stop in", "text"]),
         ("ignore_eos = 1", ["ignore_eos in", "true or false"]),
         ("logit_bias = 5", ["logit_bias in", "pairs"]),
+        ("max_tokens = " + "9" * 5000, ["not valid TOML"]),
+        ("a." * 40000 + "a = 1", ["larger than"]),
     ],
 )
 def test_a_broken_config_file_is_one_sentence(slm, config, text, words):
@@ -154,3 +158,34 @@ def test_config_shows_each_option_with_its_source(slm, config):
     assert ["seed", "3", str(path)] in [line.split() for line in lines]
     assert ["top_k", "4", "--top-k"] in [line.split() for line in lines]
     assert ["top_p", "-"] in [line.split() for line in lines]
+
+
+def test_a_config_file_may_begin_with_a_byte_order_mark(options, monkeypatch, tmp_path):
+    """As Windows editors write it."""
+    path = tmp_path / "config.toml"
+    path.write_bytes(b"\xef\xbb\xbfseed = 5")
+    monkeypatch.setenv("SLMKIT_CONFIG", str(path))
+    assert options().seed == 5
+
+
+def test_a_config_file_in_a_folder_that_is_closed_to_us_is_one_sentence(slm, monkeypatch):
+    path, lstat = str(config_path()), os.lstat
+
+    def closed(name, **settings):
+        if str(name) == path:
+            raise PermissionError(13, "Permission denied")
+        return lstat(name, **settings)
+
+    monkeypatch.setattr(os, "lstat", closed)
+    slm("config").fails(2, path, "Permission denied", "check the path")
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "x" * 5000, "-" + "1" * 4000])
+def test_a_value_of_thousands_of_letters_is_not_repeated_whole(slm, value):
+    outcome = slm("run", "tiny", "hi", f"--max-tokens={value}")
+    outcome.fails(2, "--max-tokens is", "whole number")
+    assert len(outcome.err) < 300
+
+
+def test_the_bounds_of_the_seed_are_written_as_people_write_them(slm):
+    slm("run", "tiny", "hi", "--seed", "-1").fails(2, "from 0 to 2^64-1")

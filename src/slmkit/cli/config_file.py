@@ -11,6 +11,7 @@ from typing import Any
 from slmkit.cli.parser import near
 from slmkit.errors import OptionError
 from slmkit.options import LoadOptions, Options
+from slmkit.untrusted import is_there, shown
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,7 +19,7 @@ else:
     import tomli as tomllib
 
 KEYS = tuple(f.name for kind in (Options, LoadOptions) for f in fields(kind))
-_MOST_BYTES = 1 << 20  # a few dozen lines are usual; an endless file must not hang us
+_MOST_BYTES = 1 << 16  # a few dozen lines are usual; an endless file, or a.a.a.a and so on, must not hang us
 
 
 def config_path() -> Path:
@@ -36,25 +37,25 @@ def read_config() -> dict[str, Any]:
     Raises OptionError for a file that cannot be read or has a key that is no option.
     """
     path = config_path()
-    if not path.exists() and not os.environ.get("SLMKIT_CONFIG"):
+    if not os.environ.get("SLMKIT_CONFIG") and not is_there(path, OptionError):
         return {}
     try:
         if not path.is_file():
-            raise OptionError(f"the config file {path} (from SLMKIT_CONFIG) is missing or not an ordinary file")
+            raise OptionError(f"the config file {path} is missing or not an ordinary file; put one in its place")
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
             raise OptionError(f"the config file {path} is larger than {_MOST_BYTES} bytes; is it the right file?")
-        values = tomllib.loads(data.decode("utf-8"))
+        values = tomllib.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise OptionError(f"the config file {path} cannot be read ({error.strerror}); correct its rights") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of whole numbers with thousands of digits
         why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise OptionError(f"the config file {path} is not valid TOML: {why}") from None
     for key in values:
         if key not in KEYS:
             raise OptionError(
-                f"the config file {path} has a key {key!r}, which is no option"
+                f"the config file {path} has a key {shown(key)}, which is no option"
                 f"{near(key, KEYS)}; `slm config` lists them, once this one is out"
             )
     return values

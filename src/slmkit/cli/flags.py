@@ -6,7 +6,7 @@ import argparse
 from dataclasses import Field, fields
 from typing import Any
 
-from slmkit.options import LoadOptions, Options
+from slmkit.options import LoadOptions, Options, bound
 
 TITLES = {Options: "options of the answer", LoadOptions: "options of loading"}
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT", dict: "ID=NUMBER"}
@@ -31,8 +31,8 @@ def about(f: Field[Any]) -> str:
     if low is None or f.metadata["many"]:
         return str(f.metadata["help"])
     if high is None:
-        return f"{f.metadata['help']} ({low} or more)"
-    return f"{f.metadata['help']} ({_number(low)} to {_number(high)})"
+        return f"{f.metadata['help']} ({bound(low)} or more)"
+    return f"{f.metadata['help']} ({bound(low)} to {bound(high)})"
 
 
 def _add(group: argparse._ArgumentGroup, f: Field[Any]) -> None:
@@ -51,7 +51,3 @@ def _add(group: argparse._ArgumentGroup, f: Field[Any]) -> None:
         metavar=None if meta["choices"] else _METAVARS[meta["kind"]],
         help=help + ("; may be given several times" if repeated else ""),
     )
-
-
-def _number(bound: float) -> str:
-    return "2^64-1" if bound == 2**64 - 1 else f"{bound:g}"

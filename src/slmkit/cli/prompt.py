@@ -14,7 +14,7 @@ from slmkit.errors import RequestError
 if TYPE_CHECKING:
     import argparse
 
-_MOST_BYTES = 64 << 20  # a 128k context is about half a megabyte of English; an endless input must not fill the memory
+_MOST_BYTES = 8 << 20  # a 128k context is about half a megabyte of English, and a megabyte takes seconds to tokenize
 _PATIENCE_S = 2.0
 
 

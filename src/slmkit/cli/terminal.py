@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import suppress
 
 from slmkit.errors import StorageError
 
@@ -44,8 +45,10 @@ def write(text: str) -> None:
 
 
 def say(message: str) -> None:
-    """One line about the run, on stderr."""
-    print(f"slm: {neutral(' '.join(message.splitlines()))}", file=sys.stderr, flush=True)
+    """One line about the run, on stderr. Where that is closed or full nobody reads it, which is no reason to fail."""
+    if sys.stderr is not None:  # print would take stdout instead
+        with suppress(OSError):
+            print(f"slm: {neutral(' '.join(message.splitlines()))}", file=sys.stderr, flush=True)
 
 
 def is_interactive() -> bool:
