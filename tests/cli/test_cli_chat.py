@@ -121,6 +121,8 @@ def test_what_is_saved_can_be_loaded(talk, tmp_path):
         ("/save nowhere/talk.json", "there is no folder nowhere"),
         ("/save notes.txt/talk.json", "there is no folder notes.txt"),
         ("/save .", ". is a folder"),
+        ("/save " + "x" * 300, "cannot be opened (File name too long)"),
+        ("/save " + "x/" * 3000 + "y", "cannot be opened (File name too long)"),
         ("/save notes.txt", "notes.txt exists and is no saved conversation"),
         ("/save ~nobody-of-that-name/x", "home"),
         ("/load", "/load needs the name of a file"),

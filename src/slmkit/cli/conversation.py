@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from slmkit.errors import RequestError
 from slmkit.request import Message, as_messages
+from slmkit.untrusted import is_there
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,11 +23,12 @@ def save(path: Path, model: str, messages: Sequence[Message]) -> None:
     """
     from slmkit.weights.atomic import write_atomically
 
+    exists = is_there(path, RequestError)
     if not path.parent.is_dir():
         raise RequestError(f"there is no folder {path.parent}; make it first, or choose another one")
     if path.is_dir():
         raise RequestError(f"{path} is a folder; give the name of a file")
-    if path.exists():
+    if exists:
         try:
             load(path)
         except RequestError:
