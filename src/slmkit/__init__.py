@@ -1,8 +1,8 @@
 """slmkit: small language models on the machine you have.
 
-    import slmkit
-    model = slmkit.load("tiny")
-    print(model.chat("Tell me a story about a dog."))
+import slmkit
+model = slmkit.load("tiny")
+print(model.chat("Tell me a story about a dog."))
 """
 
 from __future__ import annotations

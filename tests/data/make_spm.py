@@ -30,17 +30,39 @@ Le garçon a mangé des crêpes à la fenêtre. El niño comió una manzana en l
 Он читает книгу. 日本語の文。中文也有。 한국어 문장.
 """
 
-ALPHABET = [*" \n\t▁aaeehhinorst.,0123=-ßüñ日本語中ИЖ😀é<>|", "  ", "    ", "the", "ing", " and", "e\u0301", "\u200d",
-            "\x00", "\U0010ffff", "<s>", "</s>", "<0x41>"]
+ALPHABET = [
+    *" \n\t▁aaeehhinorst.,0123=-ßüñ日本語中ИЖ😀é<>|",
+    "  ",
+    "    ",
+    "the",
+    "ing",
+    " and",
+    "e\u0301",
+    "\u200d",
+    "\x00",
+    "\U0010ffff",
+    "<s>",
+    "</s>",
+    "<0x41>",
+]
 
 
 def train() -> bytes:
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXT.strip("\n").split("\n") * 20), model_writer=model, model_type="bpe", vocab_size=640,
-        byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
-        character_coverage=0.99, split_digits=True, allow_whitespace_only_pieces=True, num_threads=1,
-        minloglevel=2)
+        sentence_iterator=iter(TEXT.strip("\n").split("\n") * 20),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=640,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        character_coverage=0.99,
+        split_digits=True,
+        allow_whitespace_only_pieces=True,
+        num_threads=1,
+        minloglevel=2,
+    )
     return model.getvalue()
 
 
@@ -49,11 +71,15 @@ def main() -> None:
     reference = sentencepiece.SentencePieceProcessor(model_proto=data)
     rng = random.Random(2)
     texts = TEXT.strip("\n").split("\n") + ["".join(rng.choices(ALPHABET, k=rng.randrange(1, 30))) for _ in range(400)]
-    runs = [rng.choices([*range(3, 259), *[rng.randrange(259, 640) for _ in range(200)]], k=rng.randrange(1, 20))
-            for _ in range(200)]
-    stored = {"sentencepiece": sentencepiece.__version__,
-              "encoded": [[text, reference.encode(text)] for text in texts],
-              "decoded": [[ids, reference.decode(ids)] for ids in runs]}
+    runs = [
+        rng.choices([*range(3, 259), *[rng.randrange(259, 640) for _ in range(200)]], k=rng.randrange(1, 20))
+        for _ in range(200)
+    ]
+    stored = {
+        "sentencepiece": sentencepiece.__version__,
+        "encoded": [[text, reference.encode(text)] for text in texts],
+        "decoded": [[ids, reference.decode(ids)] for ids in runs],
+    }
     HERE.mkdir(exist_ok=True)
     (HERE / "tokenizer.model").write_bytes(data)
     (HERE / "expected.json").write_text(json.dumps(stored, ensure_ascii=True, separators=(",", ":")) + "\n", "utf-8")

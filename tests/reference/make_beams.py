@@ -9,7 +9,6 @@ a near tie: it comes out the same with noise of 1e-4 on every logit, ten times w
 import itertools
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,23 @@ from make_phi3 import OUT, load
 SCORES_TOLERANCE = 1e-3  # scores of the stored answers differ by more than this from each other
 CASES = ("gqa", "tied", "longrope")
 SETTINGS = [
-    {"num_beams": beams, "length_penalty": penalty, "max_new_tokens": limit, "n_stops": stops, "repetition_penalty": rep}
+    {
+        "num_beams": beams,
+        "length_penalty": penalty,
+        "max_new_tokens": limit,
+        "n_stops": stops,
+        "repetition_penalty": rep,
+    }
     for beams, penalty, limit, stops, rep in [
-        (2, 1.0, 6, 1, 1.0), (3, 1.0, 12, 20, 1.0), (3, 0.0, 12, 20, 1.0), (3, 2.0, 12, 20, 1.0), (4, -1.0, 10, 40, 1.0),
-        (4, 1.0, 10, 60, 1.0), (2, 1.0, 8, 90, 1.0), (5, 0.5, 16, 10, 1.0), (3, 1.0, 10, 20, 1.3),
+        (2, 1.0, 6, 1, 1.0),
+        (3, 1.0, 12, 20, 1.0),
+        (3, 0.0, 12, 20, 1.0),
+        (3, 2.0, 12, 20, 1.0),
+        (4, -1.0, 10, 40, 1.0),
+        (4, 1.0, 10, 60, 1.0),
+        (2, 1.0, 8, 90, 1.0),
+        (5, 0.5, 16, 10, 1.0),
+        (3, 1.0, 10, 20, 1.3),
     ]
 ]
 
@@ -41,34 +53,51 @@ def main() -> int:
             stops = sorted(rng.choice(np.arange(3, 120), setting["n_stops"], replace=False).tolist())
             ids, scores = search(model, prompt, stops, setting)
             if ids == search(model, prompt, stops, setting, noise=1e-4)[0] and apart(scores):
-                found.append({"case": case, "prompt": prompt, "stop_ids": stops, **setting, "ids": ids,
-                              "scores": scores})
+                found.append(
+                    {"case": case, "prompt": prompt, "stop_ids": stops, **setting, "ids": ids, "scores": scores}
+                )
                 break
         else:
             sys.exit(f"{case} {setting}: every search of 50 has a near tie")
-    made_by = {"command": "python tests/reference/make_beams.py", "torch": torch.__version__,
-               "transformers": transformers.__version__, "early_stopping": False, "dtype": "float32"}
+    made_by = {
+        "command": "python tests/reference/make_beams.py",
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "early_stopping": False,
+        "dtype": "float32",
+    }
     lines = ",\n".join("  " + json.dumps(entry) for entry in found)
     (OUT.parent / "beams.json").write_text(
-        f'{{\n "made_by": {json.dumps(made_by)},\n "searches": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+        f'{{\n "made_by": {json.dumps(made_by)},\n "searches": [\n{lines}\n ]\n}}\n', encoding="utf-8"
+    )
     print(len(found), sum(len(set(map(len, e["ids"]))) > 1 for e in found), "with answers of unequal length")
     return 0
 
 
 @torch.no_grad()
-def search(model: Any, prompt: list[int], stops: list[int], setting: dict[str, Any],
-           noise: float = 0.0) -> tuple[list[list[int]], list[float]]:
+def search(
+    model: Any, prompt: list[int], stops: list[int], setting: dict[str, Any], noise: float = 0.0
+) -> tuple[list[list[int]], list[float]]:
     """Ids of the answers, best first, end tokens included, and their scores to six digits."""
     torch.manual_seed(0)
     head = model.lm_head.register_forward_hook(lambda module, args, out: out + noise * torch.randn_like(out))
     out = model.generate(
-        torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-        do_sample=False, early_stopping=False, num_beams=setting["num_beams"], num_return_sequences=setting["num_beams"],
-        length_penalty=setting["length_penalty"], max_new_tokens=setting["max_new_tokens"], eos_token_id=stops,
-        repetition_penalty=setting["repetition_penalty"], pad_token_id=127,
-        return_dict_in_generate=True, output_scores=True)
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        do_sample=False,
+        early_stopping=False,
+        num_beams=setting["num_beams"],
+        num_return_sequences=setting["num_beams"],
+        length_penalty=setting["length_penalty"],
+        max_new_tokens=setting["max_new_tokens"],
+        eos_token_id=stops,
+        repetition_penalty=setting["repetition_penalty"],
+        pad_token_id=127,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
     head.remove()
-    ids = [row[len(prompt):].tolist() for row in out.sequences]
+    ids = [row[len(prompt) :].tolist() for row in out.sequences]
     for row in ids:
         while row[-1] == 127:
             row.pop()

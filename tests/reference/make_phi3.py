@@ -26,9 +26,9 @@ from transformers import Phi3Config, Phi3ForCausalLM
 
 SEED = 20240423
 OUT = Path(__file__).parent / "phi3"
-LEAST_EFFECT = 1e-3     # of a bug on some stored row: a hundred times the tolerance of the tests
-MOST_ROUNDING = 1e-5    # of float32 against float64 on any stored row: the tolerance of the tests
-LEAST_MARGIN = 1e-2     # of the greedy choice over the second, in standard deviations of the logits
+LEAST_EFFECT = 1e-3  # of a bug on some stored row: a hundred times the tolerance of the tests
+MOST_ROUNDING = 1e-5  # of float32 against float64 on any stored row: the tolerance of the tests
+LEAST_MARGIN = 1e-2  # of the greedy choice over the second, in standard deviations of the logits
 
 
 def main() -> int:
@@ -42,9 +42,18 @@ def main() -> int:
     for name in names:
         cases[name] = make(name, VARIATIONS[name])
         print(name, cases[name]["error_from_float64_with_angles"], cases[name]["error_if"], flush=True)
-    made_by = {"command": "python tests/reference/make_phi3.py", "seed": SEED, "python": platform.python_version(),
-               "torch": torch.__version__, "transformers": transformers.__version__, "numpy": np.__version__,
-               "machine": platform.machine(), "threads": 1, "dtype": "float32", "attention": "eager"}
+    made_by = {
+        "command": "python tests/reference/make_phi3.py",
+        "seed": SEED,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "threads": 1,
+        "dtype": "float32",
+        "attention": "eager",
+    }
     write_json(index, {"made_by": made_by, "cases": [cases[name] for name in VARIATIONS if name in cases]})
     return 0
 
@@ -64,23 +73,35 @@ def make(name: str, variation: Variation) -> dict[str, Any]:
     step_logits = [forward(model, steps[:length], [length - 1])[0] for length in variation.step_lengths]
     greedy_prompt, greedy_ids, margin = greedy(model, config, rng, *variation.greedy)
 
-    arrays = {"greedy_prompt": greedy_prompt, "greedy_ids": greedy_ids, "steps_ids": steps,
-              "steps_lengths": variation.step_lengths, "steps_logits": step_logits, **frequencies(model)}
+    arrays = {
+        "greedy_prompt": greedy_prompt,
+        "greedy_ids": greedy_ids,
+        "steps_ids": steps,
+        "steps_lengths": variation.step_lengths,
+        "steps_logits": step_logits,
+        **frequencies(model),
+    }
     for i, parts in enumerate(zip(prompts, positions, logits, strict=True)):
         arrays |= dict(zip((f"prompt_{i}", f"positions_{i}", f"logits_{i}"), parts, strict=True))
     np.savez_compressed(OUT / name / "reference.npz", **{key: narrow(value) for key, value in arrays.items()})
 
     entry = {
-        "name": name, "about": variation.about, "folder": name, "reference": f"{name}/reference.npz",
+        "name": name,
+        "about": variation.about,
+        "folder": name,
+        "reference": f"{name}/reference.npz",
         "exact_in": ["float32"] if variation.full_precision else ["float32", "float16", "bfloat16"],
-        "prompts": [{"key": i, "length": length, "positions": positions[i]}
-                    for i, length in enumerate(variation.lengths)],
+        "prompts": [
+            {"key": i, "length": length, "positions": positions[i]} for i, length in enumerate(variation.lengths)
+        ],
         "steps": list(variation.step_lengths),
         "greedy": {"prompt_length": len(greedy_prompt), "ids": greedy_ids, "least_margin": round(margin, 4)},
         "attention_factor": model.model.rotary_emb.attention_scaling,
         "error_from_float64_with_angles": rounding(config, tensors, prompts, positions, logits),
-        "error_if": {bug: effect(bug, config, tensors, variation, prompts, positions, logits, steps, step_logits)
-                     for bug in variation.bugs},
+        "error_if": {
+            bug: effect(bug, config, tensors, variation, prompts, positions, logits, steps, step_logits)
+            for bug in variation.bugs
+        },
     }
     blind = [bug for bug, error in entry["error_if"].items() if error["largest"] < LEAST_EFFECT]
     if blind or entry["error_from_float64_with_angles"]["float32"] > MOST_ROUNDING:
@@ -89,8 +110,9 @@ def make(name: str, variation: Variation) -> dict[str, Any]:
 
 
 def load(folder: Path, config: dict[str, Any]) -> Phi3ForCausalLM:
-    model, report = Phi3ForCausalLM.from_pretrained(folder, config=oracle_config(config), dtype=torch.float32,
-                                                    attn_implementation="eager", output_loading_info=True)
+    model, report = Phi3ForCausalLM.from_pretrained(
+        folder, config=oracle_config(config), dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    )
     if any(report.values()):
         sys.exit(f"{folder}: transformers found other tensors than those of the architecture: {report}")
     return model.eval()
@@ -114,8 +136,9 @@ def forward(model: Phi3ForCausalLM, ids: np.ndarray, positions: list[int]) -> np
     return out.logits[0].numpy()
 
 
-def greedy(model: Phi3ForCausalLM, config: dict[str, Any], rng: np.random.Generator, length: int,
-           count: int) -> tuple[np.ndarray, list[int], float]:
+def greedy(
+    model: Phi3ForCausalLM, config: dict[str, Any], rng: np.random.Generator, length: int, count: int
+) -> tuple[np.ndarray, list[int], float]:
     """A prompt, its greedy continuation by a full pass for each token, and the least margin of a choice.
 
     Tries prompts until no choice is a near tie, none is a special id, and the text does not only repeat itself.
@@ -143,31 +166,52 @@ def frequencies(model: Phi3ForCausalLM) -> dict[str, np.ndarray]:
     return {"inv_freq_short": rope.original_inv_freq.numpy(), "inv_freq_long": rope.long_inv_freq.numpy()}
 
 
-def rounding(config: dict[str, Any], tensors: Tensors, prompts: list[np.ndarray], positions: list[list[int]],
-             logits: list[np.ndarray]) -> dict[str, float]:
+def rounding(
+    config: dict[str, Any],
+    tensors: Tensors,
+    prompts: list[np.ndarray],
+    positions: list[list[int]],
+    logits: list[np.ndarray],
+) -> dict[str, float]:
     """Largest relative error of the stored rows against float64, for each way to round the angles there."""
     result = {}
     for angles in ("float32", "float64 inv_freq", "exact"):
-        exact = [phi3_float64.logits(config, tensors, ids, np.array(at), angles)
-                 for ids, at in zip(prompts, positions, strict=True)]
+        exact = [
+            phi3_float64.logits(config, tensors, ids, np.array(at), angles)
+            for ids, at in zip(prompts, positions, strict=True)
+        ]
         result[angles] = figure(max(errors(a, b).max() for a, b in zip(logits, exact, strict=True)))
     return result
 
 
-def effect(bug: str, config: dict[str, Any], tensors: Tensors, variation: Variation, prompts: list[np.ndarray],
-           positions: list[list[int]], logits: list[np.ndarray], steps: np.ndarray,
-           step_logits: list[np.ndarray]) -> dict[str, Any]:
+def effect(
+    bug: str,
+    config: dict[str, Any],
+    tensors: Tensors,
+    variation: Variation,
+    prompts: list[np.ndarray],
+    positions: list[list[int]],
+    logits: list[np.ndarray],
+    steps: np.ndarray,
+    step_logits: list[np.ndarray],
+) -> dict[str, Any]:
     """Largest relative error that a bug causes, and at which lengths it is large enough to be seen."""
     if bug == CACHE_KEPT:
         wrong = cached_steps(load_edited(config, tensors), steps, variation.step_lengths)
-        by_length = {length: errors(a[None], b[None]).max()
-                     for length, a, b in zip(variation.step_lengths, wrong, step_logits, strict=True)}
+        by_length = {
+            length: errors(a[None], b[None]).max()
+            for length, a, b in zip(variation.step_lengths, wrong, step_logits, strict=True)
+        }
     else:
         model = load_edited(*with_bug(bug, config, tensors))
-        by_length = {len(ids): errors(forward(model, ids, at), right).max()
-                     for ids, at, right in zip(prompts, positions, logits, strict=True)}
-    return {"largest": figure(max(by_length.values())),
-            "lengths": [length for length, error in by_length.items() if error > LEAST_EFFECT]}
+        by_length = {
+            len(ids): errors(forward(model, ids, at), right).max()
+            for ids, at, right in zip(prompts, positions, logits, strict=True)
+        }
+    return {
+        "largest": figure(max(by_length.values())),
+        "lengths": [length for length, error in by_length.items() if error > LEAST_EFFECT],
+    }
 
 
 def load_edited(config: dict[str, Any], tensors: Tensors) -> Phi3ForCausalLM:
@@ -184,12 +228,13 @@ def load_edited(config: dict[str, Any], tensors: Tensors) -> Phi3ForCausalLM:
 @torch.no_grad()
 def cached_steps(model: Phi3ForCausalLM, ids: np.ndarray, lengths: tuple[int, ...]) -> list[np.ndarray]:
     """Last logits of each prefix, decoded with one cache that is never rebuilt."""
-    out = model(torch.tensor(ids[:lengths[0]])[None], use_cache=True, logits_to_keep=1)
+    out = model(torch.tensor(ids[: lengths[0]])[None], use_cache=True, logits_to_keep=1)
     rows = [out.logits[0, -1].numpy()]
     for length in lengths[1:]:
-        token = torch.tensor(ids[length - 1:length])[None]
-        out = model(token, past_key_values=out.past_key_values, use_cache=True,
-                    position_ids=torch.tensor([[length - 1]]))
+        token = torch.tensor(ids[length - 1 : length])[None]
+        out = model(
+            token, past_key_values=out.past_key_values, use_cache=True, position_ids=torch.tensor([[length - 1]])
+        )
         rows.append(out.logits[0, -1].numpy())
     return rows
 

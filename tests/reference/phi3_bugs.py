@@ -29,6 +29,7 @@ def bug(name: str) -> Callable[[Bug], Bug]:
     def register(edit: Bug) -> Bug:
         BUGS[name] = edit
         return edit
+
     return register
 
 
@@ -51,15 +52,16 @@ def edit_named(tensors: Tensors, suffix: str, change: Callable[[np.ndarray], np.
             tensors[name] = np.ascontiguousarray(change(tensors[name]))
 
 
-def edit_query_key_heads(config: Config, tensors: Tensors, change: Callable[[np.ndarray], np.ndarray],
-                         keys_too: bool = True) -> None:
+def edit_query_key_heads(
+    config: Config, tensors: Tensors, change: Callable[[np.ndarray], np.ndarray], keys_too: bool = True
+) -> None:
     """change: (heads, head_dim, hidden) -> same shape, over the query heads and, if asked, the key heads."""
     size = head_dim(config)
     n_heads = config["num_attention_heads"] + keys_too * config["num_key_value_heads"]
 
     def rows(weight: np.ndarray) -> np.ndarray:
-        heads = change(weight[:n_heads * size].reshape(n_heads, size, -1))
-        return np.concatenate([heads.reshape(n_heads * size, -1), weight[n_heads * size:]])
+        heads = change(weight[: n_heads * size].reshape(n_heads, size, -1))
+        return np.concatenate([heads.reshape(n_heads * size, -1), weight[n_heads * size :]])
 
     edit_named(tensors, "qkv_proj.weight", rows)
 
@@ -93,8 +95,7 @@ def _(config, tensors):
 def _(config, tensors):
     """Features 2i and 2i + 1 turned together, as in GPT-J and in GGUF's llama files."""
     n = rotary_dim(config)
-    edit_query_key_heads(config, tensors,
-                         lambda h: np.concatenate([h[:, 0:n:2], h[:, 1:n:2], h[:, n:]], axis=1))
+    edit_query_key_heads(config, tensors, lambda h: np.concatenate([h[:, 0:n:2], h[:, 1:n:2], h[:, n:]], axis=1))
 
 
 @bug("rotated half last")
@@ -113,7 +114,7 @@ def _(config, tensors):
 def _(config, tensors):
     """The attention factor on the features that are not rotated, too."""
     scale = np.ones((1, head_dim(config), 1), np.float32)
-    scale[:, rotary_dim(config):] = attention_factor(config)
+    scale[:, rotary_dim(config) :] = attention_factor(config)
     edit_query_key_heads(config, tensors, lambda h: h * scale)
 
 
@@ -146,8 +147,9 @@ def _(config, tensors):
     size, n_heads, n_kv = head_dim(config), config["num_attention_heads"], config["num_key_value_heads"]
     order = np.argsort(np.arange(n_heads) % n_kv, kind="stable")
     edit_query_key_heads(config, tensors, lambda h: h[order], keys_too=False)
-    edit_named(tensors, "o_proj.weight",
-               lambda w: w.reshape(len(w), n_heads, size)[:, order].reshape(len(w), n_heads * size))
+    edit_named(
+        tensors, "o_proj.weight", lambda w: w.reshape(len(w), n_heads, size)[:, order].reshape(len(w), n_heads * size)
+    )
 
 
 @bug("window one more")

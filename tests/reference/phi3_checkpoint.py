@@ -51,7 +51,7 @@ def random_tensors(config: dict[str, Any], seed: int, full_precision: bool) -> T
         head = "lm_head.weight"
         tensors[head] = normal(vocab, hidden, 1.6 / hidden**0.5)
     # Ids from the end-of-text on, and the first three, are special: kept quiet, so that greedy text goes on.
-    tensors[head][config["eos_token_id"]:] *= 0.25
+    tensors[head][config["eos_token_id"] :] *= 0.25
     tensors[head][:3] *= 0.25
     tensors = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
     return tensors if full_precision else {name: half_exact(tensor) for name, tensor in tensors.items()}
@@ -69,21 +69,30 @@ def write_checkpoint(folder: Path, config: dict[str, Any], tensors: Tensors, n_s
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config)
     eos = config["eos_token_id"]
-    write_json(folder / "generation_config.json", {
-        "_from_model_config": True, "bos_token_id": config["bos_token_id"], "eos_token_id": [eos, eos + 1, eos + 7],
-        "pad_token_id": config["pad_token_id"], "transformers_version": config["transformers_version"]})
+    write_json(
+        folder / "generation_config.json",
+        {
+            "_from_model_config": True,
+            "bos_token_id": config["bos_token_id"],
+            "eos_token_id": [eos, eos + 1, eos + 7],
+            "pad_token_id": config["pad_token_id"],
+            "transformers_version": config["transformers_version"],
+        },
+    )
     if n_shards == 1:
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         return
     weight_map = {}
     for shard in range(n_shards):
         file = f"model-{shard + 1:05}-of-{n_shards:05}.safetensors"
-        part = dict(list(tensors.items())[shard * len(tensors) // n_shards:(shard + 1) * len(tensors) // n_shards])
+        part = dict(list(tensors.items())[shard * len(tensors) // n_shards : (shard + 1) * len(tensors) // n_shards])
         save_file(part, folder / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(part, file)
     total = sum(tensor.nbytes for tensor in tensors.values())
-    write_json(folder / "model.safetensors.index.json",
-               {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))})
+    write_json(
+        folder / "model.safetensors.index.json",
+        {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))},
+    )
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -84,82 +84,177 @@ def longrope(spelling: str, seed: int, n_pairs: int = 8, **extra: Any) -> dict[s
 
 # The switch at 32 tokens keeps most LongRoPE cases short; three more have it where the real models do.
 SWITCH_AT_32 = {"max_position_embeddings": 1024, "original_max_position_embeddings": 32, "sliding_window": 262144}
-SWITCH_AT_4096 = {"max_position_embeddings": 131072, "num_hidden_layers": 1, "num_key_value_heads": 2,
-                  "sliding_window": 262144}
+SWITCH_AT_4096 = {
+    "max_position_embeddings": 131072,
+    "num_hidden_layers": 1,
+    "num_key_value_heads": 2,
+    "sliding_window": 262144,
+}
 LONG_LENGTHS = (1, 4095, 4096, 4097)
 LONG_STEPS = (4094, 4095, 4096, 4097, 4098, 4099)
 LONG_GREEDY = (4091, 12)
 
 COMMON_BUGS = ("gate and up swapped", "rope pairs adjacent", "norm weights ignored", "eps 1e-6", "qkv by head")
-LONGROPE_BUGS = ("tables swapped", "always long", "always short", "switch one late", "switch one early",
-                 "no attention factor", "attention factor once", "cache kept over the switch")
+LONGROPE_BUGS = (
+    "tables swapped",
+    "always long",
+    "always short",
+    "switch one late",
+    "switch one early",
+    "no attention factor",
+    "attention factor once",
+    "cache kept over the switch",
+)
 
 VARIATIONS: dict[str, Variation] = {
     "mha": Variation("every head has its own keys, as in Phi-3-mini", {}, COMMON_BUGS, full_precision=True),
-    "gqa": Variation("4 heads share 2 key heads", {"num_key_value_heads": 2},
-                     (*COMMON_BUGS, "kv heads tiled"), full_precision=True),
-    "mqa": Variation("4 heads share one key head; another rope_theta",
-                     {"num_key_value_heads": 1, "rope_theta": 500.0}, ("theta 10000", "rope pairs adjacent")),
-    "window": Variation("sliding window of 7 keys, itself included",
-                        {"num_key_value_heads": 2, "sliding_window": WINDOW},
-                        ("window one more", "window one less", "no window"), (1, 6, 7, 8, 9, 16, 17, 31, 32, 33, 64)),
-    "longrope": Variation("LongRoPE whose switch is at 32 tokens",
-                          {**SWITCH_AT_32, "rope_scaling": longrope("longrope", 1)}, (*COMMON_BUGS, *LONGROPE_BUGS),
-                          (1, 16, 17, 31, 32, 33, 34, 64)),
-    "longrope-4096-su": Variation("LongRoPE at its real lengths, spelled `su`",
-                                  {**SWITCH_AT_4096, "rope_scaling": longrope("su", 2)}, LONGROPE_BUGS,
-                                  LONG_LENGTHS, LONG_STEPS, LONG_GREEDY),
-    "longrope-4096-yarn": Variation("LongRoPE at its real lengths, spelled `yarn`",
-                                    {**SWITCH_AT_4096, "rope_scaling": longrope("yarn", 3)}, LONGROPE_BUGS,
-                                    LONG_LENGTHS, LONG_STEPS, LONG_GREEDY),
+    "gqa": Variation(
+        "4 heads share 2 key heads", {"num_key_value_heads": 2}, (*COMMON_BUGS, "kv heads tiled"), full_precision=True
+    ),
+    "mqa": Variation(
+        "4 heads share one key head; another rope_theta",
+        {"num_key_value_heads": 1, "rope_theta": 500.0},
+        ("theta 10000", "rope pairs adjacent"),
+    ),
+    "window": Variation(
+        "sliding window of 7 keys, itself included",
+        {"num_key_value_heads": 2, "sliding_window": WINDOW},
+        ("window one more", "window one less", "no window"),
+        (1, 6, 7, 8, 9, 16, 17, 31, 32, 33, 64),
+    ),
+    "longrope": Variation(
+        "LongRoPE whose switch is at 32 tokens",
+        {**SWITCH_AT_32, "rope_scaling": longrope("longrope", 1)},
+        (*COMMON_BUGS, *LONGROPE_BUGS),
+        (1, 16, 17, 31, 32, 33, 34, 64),
+    ),
+    "longrope-4096-su": Variation(
+        "LongRoPE at its real lengths, spelled `su`",
+        {**SWITCH_AT_4096, "rope_scaling": longrope("su", 2)},
+        LONGROPE_BUGS,
+        LONG_LENGTHS,
+        LONG_STEPS,
+        LONG_GREEDY,
+    ),
+    "longrope-4096-yarn": Variation(
+        "LongRoPE at its real lengths, spelled `yarn`",
+        {**SWITCH_AT_4096, "rope_scaling": longrope("yarn", 3)},
+        LONGROPE_BUGS,
+        LONG_LENGTHS,
+        LONG_STEPS,
+        LONG_GREEDY,
+    ),
     "longrope-4096-parameters": Variation(
         "LongRoPE at its real lengths, in the `rope_parameters` style of transformers 5",
-        {**SWITCH_AT_4096, "dtype": "float32", "transformers_version": "5.23.0",
-         "rope_parameters": {**longrope_factors(8, 4), "original_max_position_embeddings": 4096,
-                             "partial_rotary_factor": 1.0, "rope_theta": 10000.0, "rope_type": "longrope"}},
-        LONGROPE_BUGS, LONG_LENGTHS, LONG_STEPS, LONG_GREEDY, remove=("rope_scaling", "rope_theta", "torch_dtype")),
+        {
+            **SWITCH_AT_4096,
+            "dtype": "float32",
+            "transformers_version": "5.23.0",
+            "rope_parameters": {
+                **longrope_factors(8, 4),
+                "original_max_position_embeddings": 4096,
+                "partial_rotary_factor": 1.0,
+                "rope_theta": 10000.0,
+                "rope_type": "longrope",
+            },
+        },
+        LONGROPE_BUGS,
+        LONG_LENGTHS,
+        LONG_STEPS,
+        LONG_GREEDY,
+        remove=("rope_scaling", "rope_theta", "torch_dtype"),
+    ),
     "longrope-attention-factor": Variation(
         "LongRoPE with an explicit `attention_factor`, which replaces the computed one",
-        {**SWITCH_AT_32, "num_hidden_layers": 1, "num_key_value_heads": 2,
-         "rope_scaling": longrope("longrope", 5, attention_factor=1.1)},
-        ("explicit attention_factor ignored", "no attention factor", "tables swapped")),
+        {
+            **SWITCH_AT_32,
+            "num_hidden_layers": 1,
+            "num_key_value_heads": 2,
+            "rope_scaling": longrope("longrope", 5, attention_factor=1.1),
+        },
+        ("explicit attention_factor ignored", "no attention factor", "tables swapped"),
+    ),
     "longrope-factor": Variation(
         "LongRoPE with an explicit `factor`, from which the attention factor is computed",
-        {**SWITCH_AT_32, "num_hidden_layers": 1, "num_key_value_heads": 2,
-         "rope_scaling": longrope("longrope", 6, factor=4.0)},
-        ("explicit factor ignored", "no attention factor", "tables swapped")),
+        {
+            **SWITCH_AT_32,
+            "num_hidden_layers": 1,
+            "num_key_value_heads": 2,
+            "rope_scaling": longrope("longrope", 6, factor=4.0),
+        },
+        ("explicit factor ignored", "no attention factor", "tables swapped"),
+    ),
     "longrope-partial": Variation(
         "LongRoPE over three quarters of a head, a tied head and a window wider than any context",
-        {**SWITCH_AT_32, "num_key_value_heads": 2, "partial_rotary_factor": 0.75, "tie_word_embeddings": True,
-         "rope_scaling": longrope("longrope", 7, n_pairs=6)},
-        ("tables swapped", "rope pairs adjacent", "rotated half last", "no attention factor", "passed part scaled",
-         "cache kept over the switch")),
-    "partial-half": Variation("half of each head is rotated", {"num_key_value_heads": 2, "partial_rotary_factor": 0.5},
-                              ("whole head rotated", "rotated half last", "rope pairs adjacent")),
+        {
+            **SWITCH_AT_32,
+            "num_key_value_heads": 2,
+            "partial_rotary_factor": 0.75,
+            "tie_word_embeddings": True,
+            "rope_scaling": longrope("longrope", 7, n_pairs=6),
+        },
+        (
+            "tables swapped",
+            "rope pairs adjacent",
+            "rotated half last",
+            "no attention factor",
+            "passed part scaled",
+            "cache kept over the switch",
+        ),
+    ),
+    "partial-half": Variation(
+        "half of each head is rotated",
+        {"num_key_value_heads": 2, "partial_rotary_factor": 0.5},
+        ("whole head rotated", "rotated half last", "rope pairs adjacent"),
+    ),
     "partial-three-quarters": Variation(
         "three quarters of each head are rotated, in the `rope_parameters` style",
-        {"num_key_value_heads": 2, "dtype": "float32", "transformers_version": "5.23.0",
-         "rope_parameters": {"partial_rotary_factor": 0.75, "rope_theta": 10000.0, "rope_type": "default"}},
+        {
+            "num_key_value_heads": 2,
+            "dtype": "float32",
+            "transformers_version": "5.23.0",
+            "rope_parameters": {"partial_rotary_factor": 0.75, "rope_theta": 10000.0, "rope_type": "default"},
+        },
         ("whole head rotated", "rotated half last", "rope pairs adjacent"),
-        remove=("rope_scaling", "rope_theta", "torch_dtype")),
-    "tied": Variation("the embedding is also the head; no lm_head.weight", {"tie_word_embeddings": True},
-                      ("head not tied",)),
-    "medium": Variation("10 heads share 2 key heads, as in Phi-3-medium; two shards",
-                        {"hidden_size": 160, "num_attention_heads": 10, "num_hidden_layers": 1,
-                         "num_key_value_heads": 2}, ("kv heads tiled", "rope pairs adjacent"), n_shards=2),
-    "head-24": Variation("head_dim 24, which fills no whole lane of 32", {"hidden_size": 96, "num_hidden_layers": 1,
-                                                                          "num_key_value_heads": 2},
-                         ("score scale of head_dim 32", "rope pairs adjacent")),
-    "head-dim-key": Variation("an explicit `head_dim` of 24 that is not hidden_size / num_attention_heads",
-                              {"head_dim": 24, "num_hidden_layers": 1, "num_key_value_heads": 2},
-                              ("score scale of head_dim 16", "rope pairs adjacent")),
-    "hidden-48": Variation("hidden 48, ff 80, vocabulary 131: no multiples of 32",
-                           {"hidden_size": 48, "intermediate_size": 80, "num_key_value_heads": 2, "vocab_size": 131},
-                           ("gate and up swapped", "kv heads tiled")),
-    "odd-sizes": Variation("hidden 60, 5 heads of 12, ff 77, vocabulary 101: multiples of no lane",
-                           {"hidden_size": 60, "intermediate_size": 77, "num_attention_heads": 5,
-                            "num_key_value_heads": 1, "vocab_size": 101, "eos_token_id": 93, "pad_token_id": 93},
-                           ("gate and up swapped", "rope pairs adjacent")),
+        remove=("rope_scaling", "rope_theta", "torch_dtype"),
+    ),
+    "tied": Variation(
+        "the embedding is also the head; no lm_head.weight", {"tie_word_embeddings": True}, ("head not tied",)
+    ),
+    "medium": Variation(
+        "10 heads share 2 key heads, as in Phi-3-medium; two shards",
+        {"hidden_size": 160, "num_attention_heads": 10, "num_hidden_layers": 1, "num_key_value_heads": 2},
+        ("kv heads tiled", "rope pairs adjacent"),
+        n_shards=2,
+    ),
+    "head-24": Variation(
+        "head_dim 24, which fills no whole lane of 32",
+        {"hidden_size": 96, "num_hidden_layers": 1, "num_key_value_heads": 2},
+        ("score scale of head_dim 32", "rope pairs adjacent"),
+    ),
+    "head-dim-key": Variation(
+        "an explicit `head_dim` of 24 that is not hidden_size / num_attention_heads",
+        {"head_dim": 24, "num_hidden_layers": 1, "num_key_value_heads": 2},
+        ("score scale of head_dim 16", "rope pairs adjacent"),
+    ),
+    "hidden-48": Variation(
+        "hidden 48, ff 80, vocabulary 131: no multiples of 32",
+        {"hidden_size": 48, "intermediate_size": 80, "num_key_value_heads": 2, "vocab_size": 131},
+        ("gate and up swapped", "kv heads tiled"),
+    ),
+    "odd-sizes": Variation(
+        "hidden 60, 5 heads of 12, ff 77, vocabulary 101: multiples of no lane",
+        {
+            "hidden_size": 60,
+            "intermediate_size": 77,
+            "num_attention_heads": 5,
+            "num_key_value_heads": 1,
+            "vocab_size": 101,
+            "eos_token_id": 93,
+            "pad_token_id": 93,
+        },
+        ("gate and up swapped", "rope pairs adjacent"),
+    ),
 }
 
 

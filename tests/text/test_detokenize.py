@@ -7,8 +7,10 @@ from slmkit.text.detokenize import Detokenizer
 
 # Byte tokens are 3 to 258; drawing them as often as words makes broken and whole characters.
 # Some of them belong to one character (U+1F618, U+3042), so that whole ones come up as well.
-IDS = st.lists(st.one_of(st.integers(3, 258), st.sampled_from([byte + 3 for byte in "😘あ é".encode()]),
-                         st.integers(0, 32070)), max_size=30)
+IDS = st.lists(
+    st.one_of(st.integers(3, 258), st.sampled_from([byte + 3 for byte in "😘あ é".encode()]), st.integers(0, 32070)),
+    max_size=30,
+)
 
 
 def streamed(tokenizer, ids, **flags):
@@ -34,8 +36,9 @@ def test_no_part_of_a_real_text_holds_half_a_character(text):
     assert parts[-1] == ""
 
 
-@pytest.mark.parametrize("text", ["👩‍👩‍👧 family", "e\u0301te\u0301", "日本語 中文 한국어", "🇩🇪", "a\u200db",
-                                  "\U0010ffff"])
+@pytest.mark.parametrize(
+    "text", ["👩‍👩‍👧 family", "e\u0301te\u0301", "日本語 中文 한국어", "🇩🇪", "a\u200db", "\U0010ffff"]
+)
 def test_a_character_comes_with_the_token_that_completes_it(text):
     tokenizer = small_tokenizer()
     detokenizer, data, out = Detokenizer(tokenizer), b"", ""

@@ -7,16 +7,20 @@ from slmkit.text import known
 from slmkit.text.prompt import chat_prompt, text_prompt
 from slmkit.text.template import ChatTemplate
 
-TOOLS = [Message("system", "System message"), Message("user", "Hello, can you call some tools for me?"),
-         Message("assistant", "Sure, I can calculate the sum for you!")]
+TOOLS = [
+    Message("system", "System message"),
+    Message("user", "Hello, can you call some tools for me?"),
+    Message("assistant", "Sure, I can calculate the sum for you!"),
+]
 QUESTION = [15043, 29892, 508, 366, 1246, 777, 8492, 363, 592, 29973]
 ANSWER = [18585, 29892, 306, 508, 8147, 278, 2533, 363, 366, 29991]
 
 
 def prompt(name, messages, source=None, **options):
     config = phi3_config(name)
-    template = ChatTemplate(source or config["chat_template"],
-                            {"bos_token": config["bos_token"], "eos_token": config["eos_token"]})
+    template = ChatTemplate(
+        source or config["chat_template"], {"bos_token": config["bos_token"], "eos_token": config["eos_token"]}
+    )
     return chat_prompt(messages, template, phi3_tokenizer(name), **options)
 
 

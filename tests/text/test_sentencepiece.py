@@ -46,8 +46,9 @@ def test_merges_come_in_the_order_of_the_published_tokenizer_json():
     model = phi3_spec("phi-3-mini")["model"]
     # Llama's scores: pieces 259 to 29870 in order, then the single characters, then runs of spaces, which share one.
     runs = {rule for merge in model["merges"] if set(rule := merge.replace(" ", "")) == {"▁"}}
-    pieces = [(text, -1e9 if text in runs else -float(id_), sentencepiece.NORMAL)
-              for text, id_ in model["vocab"].items()]
+    pieces = [
+        (text, -1e9 if text in runs else -float(id_), sentencepiece.NORMAL) for text, id_ in model["vocab"].items()
+    ]
     assert sentencepiece.merges(pieces[259:]) == [tuple(merge.split(" ")) for merge in model["merges"]]
 
 
@@ -67,8 +68,9 @@ def test_a_folder_with_tokenizer_model_alone_gives_ids_with_the_configured_flags
     assert tokenizer.special_ids == {0, 1, 2, 640, 641}
 
 
-@pytest.mark.parametrize(("config", "ids"), [({}, [1, 640]), ({"add_bos_token": True}, [1, 640]),
-                                             ({"add_bos_token": False}, [640])])
+@pytest.mark.parametrize(
+    ("config", "ids"), [({}, [1, 640]), ({"add_bos_token": True}, [1, 640]), ({"add_bos_token": False}, [640])]
+)
 def test_bos_of_a_tokenizer_model_follows_the_configuration_and_is_on_by_default(tmp_path, config, ids):
     (tmp_path / "tokenizer.model").write_bytes(FILE)
     (tmp_path / "added_tokens.json").write_text('{"<|end|>": 640}')
@@ -76,18 +78,21 @@ def test_bos_of_a_tokenizer_model_follows_the_configuration_and_is_on_by_default
     assert Tokenizer.from_folder(tmp_path).encode_prompt([("<|end|>", True)]) == ids
 
 
-@pytest.mark.parametrize(("change", "match"), [
-    ({"model_type": 1}, "other than BPE"),
-    ({"character_map": b"\x01"}, "character map"),
-    ({"removes_extra_spaces": True}, "extra spaces"),
-    ({"marks_spaces": False}, "not marked"),
-    ({"mark_after_word": True}, "after the word"),
-    ({"pieces": [*MODEL.pieces, ("x y", 0.0, sentencepiece.USER_DEFINED)]}, "user-defined"),
-    ({"pieces": [*MODEL.pieces, ("xyz", 0.0, sentencepiece.UNUSED)]}, "unused"),
-    ({"pieces": [*MODEL.pieces, ("xyz", 0.0, 9)]}, "unknown kind"),
-    ({"pieces": MODEL.pieces[:100]}, "byte pieces"),
-    ({"pieces": [*MODEL.pieces, MODEL.pieces[-1]]}, "twice"),
-])
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"model_type": 1}, "other than BPE"),
+        ({"character_map": b"\x01"}, "character map"),
+        ({"removes_extra_spaces": True}, "extra spaces"),
+        ({"marks_spaces": False}, "not marked"),
+        ({"mark_after_word": True}, "after the word"),
+        ({"pieces": [*MODEL.pieces, ("x y", 0.0, sentencepiece.USER_DEFINED)]}, "user-defined"),
+        ({"pieces": [*MODEL.pieces, ("xyz", 0.0, sentencepiece.UNUSED)]}, "unused"),
+        ({"pieces": [*MODEL.pieces, ("xyz", 0.0, 9)]}, "unknown kind"),
+        ({"pieces": MODEL.pieces[:100]}, "byte pieces"),
+        ({"pieces": [*MODEL.pieces, MODEL.pieces[-1]]}, "twice"),
+    ],
+)
 def test_a_model_that_the_conversion_would_change_is_refused_by_name(change, match):
     with pytest.raises(TokenizerError, match=match):
         sentencepiece.convert(dataclasses.replace(MODEL, **change))
@@ -118,6 +123,6 @@ def test_any_bytes_are_a_model_or_a_tokenizer_error(data):
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, len(FILE) - 1), st.integers(0, 255))
 def test_a_damaged_byte_is_a_model_or_a_tokenizer_error(at, byte):
-    damaged = FILE[:at] + bytes([byte]) + FILE[at + 1:]
+    damaged = FILE[:at] + bytes([byte]) + FILE[at + 1 :]
     with contextlib.suppress(TokenizerError):
         assert Tokenizer(sentencepiece.convert(sentencepiece.parse(damaged))).vocab_size

@@ -12,7 +12,7 @@ def by_definition(text, stops):
     if not found:
         return text, None
     end, _, stop = min(found)
-    return text[:end - len(stop)], stop
+    return text[: end - len(stop)], stop
 
 
 def pushed(pieces, stops):
@@ -39,7 +39,7 @@ def test_no_more_is_held_back_than_may_begin_a_stop_string(pieces, stops):
         text, out = text + piece, out + matcher.push(piece)
         if matcher.matched:
             break
-        held = text[len(out):]
+        held = text[len(out) :]
         assert text.startswith(out)
         assert held == "" or any(stop.startswith(held) and stop != held for stop in stops)
 

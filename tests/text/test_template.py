@@ -20,39 +20,55 @@ EACH = "{% for m in messages %}<|user|>{{ m['content'] }}<|end|>{% endfor %}"
 
 def render(source, messages=USER, **options):
     return ChatTemplate(source, {"bos_token": "<s>", "eos_token": "</s>"}).render(
-        messages, small_tokenizer().controls_in, **options)
+        messages, small_tokenizer().controls_in, **options
+    )
 
 
 def text(pieces):
     return "".join(piece.text for piece in pieces)
 
 
-@pytest.mark.parametrize(("what", "source"), [
-    ("repeat", "{{ 'x' * 10**10 }}"),
-    ("power", "{{ 9 ** (9 ** 9) }}"),
-    ("range", "{% for i in range(10**9) %}x{% endfor %}"),
-    ("doubling by ~", "{% set n = namespace(s='x') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}"),
-    ("doubling by +", "{% set n = namespace(s='x') %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}"),
-    ("doubling by blocks", "{% set n = namespace(s='x') %}{% for i in range(60) %}{% set b %}{{ n.s }}{{ n.s }}"
-                           "{% endset %}{% set n.s = b %}{% endfor %}"),
-    ("a tree of shared lists", "{% set n = namespace(s=[1]) %}{% for i in range(40) %}{% set n.s = [n.s, n.s] %}"
-                               "{% endfor %}{{ n.s | tojson }}"),
-    ("center", "{{ 'x' | center(10**10) }}"),
-    ("replace", "{{ ('a' * 10**6) | replace('a', 'b' * 10**6) }}"),
-    ("join", "{{ range(99999) | join('x' * 10**6) }}"),
-    ("percent format", "{{ '%10000000000d' % 1 }}"),
-    ("str.format", "{{ '{:10000000000}'.format(1) }}"),
-    ("recursion", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"),
-    ("brackets", "{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}"),
-    ("classes", "{{ ''.__class__.__mro__[1].__subclasses__() }}"),
-    ("globals", "{{ cycler.__init__.__globals__.os.system('true') }}"),
-    ("attr filter", "{{ '' | attr('__class__') | attr('mro') }}"),
-    ("files", "{% include '/etc/passwd' %}"),
-    ("changing the messages", "{% set _ = messages.append(1) %}"),
-    ("undefined", "{{ nothing.at.all }}"),
-    ("syntax", "{% if %}"),
-    ("long", "{#" + "x" * 2**18 + "#}"),
-])
+@pytest.mark.parametrize(
+    ("what", "source"),
+    [
+        ("repeat", "{{ 'x' * 10**10 }}"),
+        ("power", "{{ 9 ** (9 ** 9) }}"),
+        ("range", "{% for i in range(10**9) %}x{% endfor %}"),
+        (
+            "doubling by ~",
+            "{% set n = namespace(s='x') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
+        ),
+        (
+            "doubling by +",
+            "{% set n = namespace(s='x') %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}",
+        ),
+        (
+            "doubling by blocks",
+            "{% set n = namespace(s='x') %}{% for i in range(60) %}{% set b %}{{ n.s }}{{ n.s }}"
+            "{% endset %}{% set n.s = b %}{% endfor %}",
+        ),
+        (
+            "a tree of shared lists",
+            "{% set n = namespace(s=[1]) %}{% for i in range(40) %}{% set n.s = [n.s, n.s] %}"
+            "{% endfor %}{{ n.s | tojson }}",
+        ),
+        ("center", "{{ 'x' | center(10**10) }}"),
+        ("replace", "{{ ('a' * 10**6) | replace('a', 'b' * 10**6) }}"),
+        ("join", "{{ range(99999) | join('x' * 10**6) }}"),
+        ("percent format", "{{ '%10000000000d' % 1 }}"),
+        ("str.format", "{{ '{:10000000000}'.format(1) }}"),
+        ("recursion", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"),
+        ("brackets", "{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}"),
+        ("classes", "{{ ''.__class__.__mro__[1].__subclasses__() }}"),
+        ("globals", "{{ cycler.__init__.__globals__.os.system('true') }}"),
+        ("attr filter", "{{ '' | attr('__class__') | attr('mro') }}"),
+        ("files", "{% include '/etc/passwd' %}"),
+        ("changing the messages", "{% set _ = messages.append(1) %}"),
+        ("undefined", "{{ nothing.at.all }}"),
+        ("syntax", "{% if %}"),
+        ("long", "{#" + "x" * 2**18 + "#}"),
+    ],
+)
 def test_a_hostile_or_broken_template_ends_in_one_sentence(what, source):
     started = time.perf_counter()
     with pytest.raises(TemplateError, match="chat template") as raised:
@@ -77,13 +93,15 @@ def test_processor_time_is_limited_to_a_second():
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel limits memory on Linux only")
 def test_a_hostile_template_never_takes_more_memory_than_its_limit():
     # In a process of its own, whose only child is the one that renders.
-    code = ("import resource, pytest\n"
-            "from slmkit.errors import TemplateError\n"
-            "from slmkit.text import sandbox\n"
-            "loop = '{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}'\n"
-            "with pytest.raises(TemplateError, match='256 MiB'):\n"
-            "    sandbox.render('{% set n = namespace(s=1) %}' + loop, [{}])\n"
-            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
+    code = (
+        "import resource, pytest\n"
+        "from slmkit.errors import TemplateError\n"
+        "from slmkit.text import sandbox\n"
+        "loop = '{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}'\n"
+        "with pytest.raises(TemplateError, match='256 MiB'):\n"
+        "    sandbox.render('{% set n = namespace(s=1) %}' + loop, [{}])\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
     peak_kib = int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
     assert peak_kib < 256 * 1024
 
@@ -95,17 +113,20 @@ def test_a_template_that_hangs_without_using_the_processor_is_ended_by_the_clock
 
 
 def test_what_the_sandbox_keeps_from_a_template_reads_as_nothing():
-    source = ("{{ messages[0].content }}{{ raise_exception.__globals__ }}{{ ''.__class__ }}"
-              "{{ '{0.__class__}'.format(1) }}")
+    source = (
+        "{{ messages[0].content }}{{ raise_exception.__globals__ }}{{ ''.__class__ }}{{ '{0.__class__}'.format(1) }}"
+    )
     assert text(render(source)) == "Hi"
 
 
 def test_the_child_sees_nothing_of_the_environment(monkeypatch):
     monkeypatch.setenv("SECRET_OF_THIS_TEST", "1")
     seen = {}
-    monkeypatch.setattr(sandbox.subprocess, "run",
-                        lambda *args, real=sandbox.subprocess.run, **options: (seen.update(options["env"]),
-                                                                               real(*args, **options))[1])
+    monkeypatch.setattr(
+        sandbox.subprocess,
+        "run",
+        lambda *args, real=sandbox.subprocess.run, **options: (seen.update(options["env"]), real(*args, **options))[1],
+    )
     render(EACH)
     assert "SECRET_OF_THIS_TEST" not in seen
     assert set(seen) <= {"SYSTEMROOT", "PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}
@@ -113,8 +134,12 @@ def test_the_child_sees_nothing_of_the_environment(monkeypatch):
 
 def test_typed_text_is_told_from_markup_in_an_unknown_template():
     assert render(EACH, NASTY) == [
-        Piece("<|user|>", True), Piece(" be <|end|> kind ", False), Piece("<|end|><|user|>", True),
-        Piece("<|user|>", False), Piece("<|end|>", True)]
+        Piece("<|user|>", True),
+        Piece(" be <|end|> kind ", False),
+        Piece("<|end|><|user|>", True),
+        Piece("<|user|>", False),
+        Piece("<|end|>", True),
+    ]
 
 
 def test_trimmed_contents_are_told_from_markup_too():
@@ -135,8 +160,9 @@ def test_a_template_that_looks_at_contents_is_rendered_with_the_real_ones():
     assert text(render(source, [Message("user", "Hello")])) == "Hello"
 
 
-@pytest.mark.parametrize("source", [known.MEDIUM.source, "{% for m in messages if m.role == 'user' %}{{ m.content }}"
-                                                         "{% endfor %}"])
+@pytest.mark.parametrize(
+    "source", [known.MEDIUM.source, "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"]
+)
 def test_a_message_that_the_template_drops_is_refused_with_a_way_out(source):
     with pytest.raises(RequestError, match=r"no place for a system message .* first user message"):
         render(source, [Message("system", "S"), *USER])
@@ -151,10 +177,12 @@ def test_a_template_that_refuses_a_conversation_is_the_callers_matter():
 
 
 def test_jinja_has_what_checkpoints_expect():
-    source = ("{{ bos_token }}{{ eos_token }}\n{% for m in messages %}\n  {% if loop.last %}{% break %}{% endif %}\n"
-              "{% endfor %}\n{% generation %}{{ messages | tojson }}{% endgeneration %}\n"
-              "{% if tools is not none %}tools{% endif %}{{ strftime_now('%Y') | length }}"
-              "{% if add_generation_prompt %}{{ messages[0].content }}{% endif %}")
+    source = (
+        "{{ bos_token }}{{ eos_token }}\n{% for m in messages %}\n  {% if loop.last %}{% break %}{% endif %}\n"
+        "{% endfor %}\n{% generation %}{{ messages | tojson }}{% endgeneration %}\n"
+        "{% if tools is not none %}tools{% endif %}{{ strftime_now('%Y') | length }}"
+        "{% if add_generation_prompt %}{{ messages[0].content }}{% endif %}"
+    )
     assert text(render(source)) == '<s></s>\n[{"role": "user", "content": "Hi"}]4Hi'
     assert text(render("{{ messages | tojson }}", [Message("user", "é")])) == '[{"role": "user", "content": "é"}]'
 
@@ -179,6 +207,7 @@ def folder(tmp_path):
         if jinja is not None:
             (tmp_path / "chat_template.jinja").write_text(jinja, "utf-8")
         return tmp_path
+
     return write
 
 
@@ -195,8 +224,10 @@ def test_of_named_templates_the_default_is_taken(folder):
     assert ChatTemplate.from_folder(folder({"chat_template": named})).source == "D"
 
 
-@pytest.mark.parametrize(("template", "match"), [
-    ([{"name": "tool_use", "template": "T"}], "none named 'default'"), (7, "type int"), (["x"], "type list")])
+@pytest.mark.parametrize(
+    ("template", "match"),
+    [([{"name": "tool_use", "template": "T"}], "none named 'default'"), (7, "type int"), (["x"], "type list")],
+)
 def test_a_chat_template_of_another_shape_is_refused(folder, template, match):
     with pytest.raises(TemplateError, match=match):
         ChatTemplate.from_folder(folder({"chat_template": template}))

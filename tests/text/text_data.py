@@ -40,9 +40,11 @@ def small_spec() -> dict[str, Any]:
     """Our own SentencePiece model of 640 pieces, as tokenizer.json."""
     from slmkit.text import sentencepiece
 
-    added = [{"id": 640, "content": "<|user|>", "special": True, "rstrip": True},
-             {"id": 641, "content": "<|end|>", "special": True, "lstrip": True},
-             {"id": 642, "content": "<|end|>>", "special": False}]
+    added = [
+        {"id": 640, "content": "<|user|>", "special": True, "rstrip": True},
+        {"id": 641, "content": "<|end|>", "special": True, "lstrip": True},
+        {"id": 642, "content": "<|end|>>", "special": False},
+    ]
     return sentencepiece.convert(sentencepiece.parse((DATA / "spm/tokenizer.model").read_bytes()), added)
 
 

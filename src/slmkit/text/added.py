@@ -50,8 +50,9 @@ class AddedToken:
     def from_json(cls, entry: Mapping[str, Any], token_id: Any) -> AddedToken:
         content = entry.get("content")
         if type(token_id) is not int or not 0 <= token_id < 2**31 or not isinstance(content, str) or not content:
-            raise TokenizerError(f"added token {token_id!r}: {content!r} needs an id from 0 up and a text; "
-                                 f"download the checkpoint again")
+            raise TokenizerError(
+                f"added token {token_id!r}: {content!r} needs an id from 0 up and a text; download the checkpoint again"
+            )
         if entry.get("single_word"):
             raise TokenizerError(f"added token {content!r} has single_word, which is not supported; set it to false")
         flags = {name: bool(entry.get(name, False)) for name in ("special", "lstrip", "rstrip", "normalized")}
@@ -81,8 +82,11 @@ class AddedTokens:
         trusted = _trusted_runs(pieces)
         parts: list[int | Span] = [Span(0, len(text))] if text else []
         for pattern in self._patterns:
-            parts = [found for part in parts
-                     for found in ([part] if isinstance(part, int) else self._split(pattern, text, part, trusted))]
+            parts = [
+                found
+                for part in parts
+                for found in ([part] if isinstance(part, int) else self._split(pattern, text, part, trusted))
+            ]
         return text, parts
 
     def written_in(self, text: str) -> list[str]:

@@ -49,8 +49,10 @@ class Decoding:
             elif step == {"type": "Strip", "content": " ", "start": 1, "stop": 0}:
                 self.strips_first_space = True
             elif step.get("type") not in ("ByteFallback", "Fuse"):
-                raise TokenizerError(f"the tokenizer's decoder has a step {step!r}; supported are ByteLevel, and "
-                                     f"Replace, ByteFallback, Fuse, Metaspace and Strip of one leading space")
+                raise TokenizerError(
+                    f"the tokenizer's decoder has a step {step!r}; supported are ByteLevel, and "
+                    f"Replace, ByteFallback, Fuse, Metaspace and Strip of one leading space"
+                )
 
     def bytes_of(self, piece: str) -> bytes:
         """What one piece of the vocabulary stands for."""

@@ -33,8 +33,9 @@ class KnownTemplate:
     end: Callable[[Sequence[Message], str, bool], str]
     begins_with_bos: bool = False
 
-    def pieces(self, messages: Sequence[Message], *, bos_token: str, eos_token: str,
-               add_generation_prompt: bool) -> Iterator[Piece]:
+    def pieces(
+        self, messages: Sequence[Message], *, bos_token: str, eos_token: str, add_generation_prompt: bool
+    ) -> Iterator[Piece]:
         """The prompt as markup and content by turns; `turn` must have a place for every message."""
         if self.begins_with_bos:
             yield Piece(bos_token, True)
@@ -76,34 +77,55 @@ def _header_unless_answered(messages: Sequence[Message], eos_token: str, add_gen
     return "<|assistant|>\n" if add_generation_prompt and messages[-1].role != "assistant" else ""
 
 
-_MEDIUM = (r"{% for message in messages %}{% if (message['role'] == 'user') %}{{'<|user|>' + '\n' + message['content']"
-           r" + '<|end|>' + '\n' + '<|assistant|>' + '\n'}}{% elif (message['role'] == 'assistant') %}"
-           r"{{message['content'] + '<|end|>' + '\n'}}{% endif %}{% endfor %}")
-_USER_AND_ASSISTANT = (r"{% elif message['role'] == 'user' %}{{'<|user|>\n' + message['content'] + '<|end|>\n'}}"
-                       r"{% elif message['role'] == 'assistant' %}{{'<|assistant|>\n' + message['content'] + "
-                       r"'<|end|>\n'}}{% endif %}{% endfor %}")
+_MEDIUM = (
+    r"{% for message in messages %}{% if (message['role'] == 'user') %}{{'<|user|>' + '\n' + message['content']"
+    r" + '<|end|>' + '\n' + '<|assistant|>' + '\n'}}{% elif (message['role'] == 'assistant') %}"
+    r"{{message['content'] + '<|end|>' + '\n'}}{% endif %}{% endfor %}"
+)
+_USER_AND_ASSISTANT = (
+    r"{% elif message['role'] == 'user' %}{{'<|user|>\n' + message['content'] + '<|end|>\n'}}"
+    r"{% elif message['role'] == 'assistant' %}{{'<|assistant|>\n' + message['content'] + "
+    r"'<|end|>\n'}}{% endif %}{% endfor %}"
+)
 _SYSTEM = r"{{'<|system|>\n' + message['content'] + '<|end|>\n'}}"
-_EVERY_ROLE = (r"{% for message in messages %}{{'<|' + message['role'] + '|>' + '\n' + message['content'] + '<|end|>\n'"
-               r" }}{% endfor %}")
+_EVERY_ROLE = (
+    r"{% for message in messages %}{{'<|' + message['role'] + '|>' + '\n' + message['content'] + '<|end|>\n'"
+    r" }}{% endfor %}"
+)
 _HEADER_OR_EOS = r"{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
 
-MINI_APRIL = KnownTemplate("Phi-3-mini, April 2024", "{{ bos_token }}" + _MEDIUM,
-                           _header_after_user, _nothing, begins_with_bos=True)
-SMALL = KnownTemplate("Phi-3-small", "{{ bos_token }}" + _EVERY_ROLE + _HEADER_OR_EOS,
-                      _every_role, _header_or_eos, begins_with_bos=True)
+MINI_APRIL = KnownTemplate(
+    "Phi-3-mini, April 2024", "{{ bos_token }}" + _MEDIUM, _header_after_user, _nothing, begins_with_bos=True
+)
+SMALL = KnownTemplate(
+    "Phi-3-small", "{{ bos_token }}" + _EVERY_ROLE + _HEADER_OR_EOS, _every_role, _header_or_eos, begins_with_bos=True
+)
 MINI = KnownTemplate(
     "Phi-3-mini, July 2024",
-    r"{% for message in messages %}{% if message['role'] == 'system' %}" + _SYSTEM + _USER_AND_ASSISTANT
-    + _HEADER_OR_EOS, _three_roles, _header_or_eos)
+    r"{% for message in messages %}{% if message['role'] == 'system' %}"
+    + _SYSTEM
+    + _USER_AND_ASSISTANT
+    + _HEADER_OR_EOS,
+    _three_roles,
+    _header_or_eos,
+)
 MINI_35 = KnownTemplate(
     "Phi-3.5-mini",
-    r"{% for message in messages %}{% if message['role'] == 'system' and message['content'] %}" + _SYSTEM
-    + _USER_AND_ASSISTANT + _HEADER_OR_EOS, _no_empty_system, _header_or_eos)
+    r"{% for message in messages %}{% if message['role'] == 'system' and message['content'] %}"
+    + _SYSTEM
+    + _USER_AND_ASSISTANT
+    + _HEADER_OR_EOS,
+    _no_empty_system,
+    _header_or_eos,
+)
 MEDIUM = KnownTemplate("Phi-3-medium", _MEDIUM, _header_after_user, _nothing)
 VISION = KnownTemplate(
     "Phi-3-vision",
     _EVERY_ROLE + r"{% if add_generation_prompt and messages[-1]['role'] != 'assistant' %}"
-    r"{{- '<|assistant|>\n' -}}{% endif %}", _every_role, _header_unless_answered)
+    r"{{- '<|assistant|>\n' -}}{% endif %}",
+    _every_role,
+    _header_unless_answered,
+)
 
 ALL = (MINI_APRIL, SMALL, MINI, MINI_35, MEDIUM, VISION)
 
@@ -123,9 +145,11 @@ def fallback_template(model_type: str) -> KnownTemplate:
     """
     found = _BY_MODEL_TYPE.get(model_type)
     if found is None:
-        raise TemplateError(f"this checkpoint has no chat template, and none is known for model type {model_type!r} "
-                            f"(known: {', '.join(_BY_MODEL_TYPE)}); use `slm complete`, which needs none, or put a "
-                            f"chat_template.jinja beside the weights")
+        raise TemplateError(
+            f"this checkpoint has no chat template, and none is known for model type {model_type!r} "
+            f"(known: {', '.join(_BY_MODEL_TYPE)}); use `slm complete`, which needs none, or put a "
+            f"chat_template.jinja beside the weights"
+        )
     return found
 
 

@@ -27,15 +27,22 @@ class Prompt:
     pieces: tuple[Piece, ...]
 
 
-def chat_prompt(messages: Sequence[Message], template: ChatTemplate, tokenizer: Tokenizer, *,
-                add_generation_prompt: bool = True, parse_special: bool = False) -> Prompt:
+def chat_prompt(
+    messages: Sequence[Message],
+    template: ChatTemplate,
+    tokenizer: Tokenizer,
+    *,
+    add_generation_prompt: bool = True,
+    parse_special: bool = False,
+) -> Prompt:
     """The prompt of a conversation.
 
     Message text such as `<|end|>` stays text; with parse_special it becomes the control token, as in every reference.
     Raises RequestError where the template would drop a message or refuses the conversation.
     """
-    pieces = template.render(messages, tokenizer.controls_in if not parse_special else _none,
-                             add_generation_prompt=add_generation_prompt)
+    pieces = template.render(
+        messages, tokenizer.controls_in if not parse_special else _none, add_generation_prompt=add_generation_prompt
+    )
     return _prompt(pieces, tokenizer, parse_special)
 
 

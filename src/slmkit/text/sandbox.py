@@ -22,10 +22,10 @@ from slmkit.errors import MissingDependency, RequestError, TemplateError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-CPU_SECONDS = 1           # a published template needs about 1 ms
-WALL_SECONDS = 5          # for machines that are busy, and those without a limit on processor time
+CPU_SECONDS = 1  # a published template needs about 1 ms
+WALL_SECONDS = 5  # for machines that are busy, and those without a limit on processor time
 MEMORY_BYTES = 256 * 2**20
-LARGEST_SOURCE = 2**18    # characters; the longest in wide use have about 20,000
+LARGEST_SOURCE = 2**18  # characters; the longest in wide use have about 20,000
 # What a Python may need to start at all; nothing else of the environment reaches the child.
 _ENVIRONMENT = ("SYSTEMROOT", "PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
@@ -37,19 +37,29 @@ def render(source: str, renderings: Sequence[Mapping[str, Any]]) -> list[str]:
     is how templates refuse conversations they cannot show.
     """
     if len(source) > LARGEST_SOURCE:
-        raise TemplateError(f"the chat template has {len(source)} characters, at most {LARGEST_SOURCE} are accepted; "
-                            f"put a shorter chat_template.jinja beside the weights")
+        raise TemplateError(
+            f"the chat template has {len(source)} characters, at most {LARGEST_SOURCE} are accepted; "
+            f"put a shorter chat_template.jinja beside the weights"
+        )
     n_chars = sum(len(json.dumps(variables)) for variables in renderings)
-    job = {"source": source, "renderings": renderings, "now": datetime.datetime.now().isoformat(),
-           "cpu_s": CPU_SECONDS + n_chars // 10**7, "memory_bytes": MEMORY_BYTES + 64 * n_chars,
-           "output_chars": 2**20 + 4 * n_chars}
+    job = {
+        "source": source,
+        "renderings": renderings,
+        "now": datetime.datetime.now().isoformat(),
+        "cpu_s": CPU_SECONDS + n_chars // 10**7,
+        "memory_bytes": MEMORY_BYTES + 64 * n_chars,
+        "output_chars": 2**20 + 4 * n_chars,
+    }
     reply = _ask(json.dumps(job))
     if "refused" in reply:
-        raise RequestError(f"the model's chat template does not accept this conversation: "
-                           f"{_one_line(reply['refused'])}")
+        raise RequestError(
+            f"the model's chat template does not accept this conversation: {_one_line(reply['refused'])}"
+        )
     if "failed" in reply:
-        raise TemplateError(f"the chat template fails: {_one_line(reply['failed'])}; put a working chat_template.jinja "
-                            f"beside the weights, or use `slm complete`, which needs none")
+        raise TemplateError(
+            f"the chat template fails: {_one_line(reply['failed'])}; put a working chat_template.jinja "
+            f"beside the weights, or use `slm complete`, which needs none"
+        )
     return [str(text) for text in reply["texts"]]
 
 
@@ -58,13 +68,23 @@ def _ask(job: str) -> dict[str, Any]:
     command = [sys.executable, "-I", "-S", "-X", "utf8", str(program), *_folders_of("jinja2", "markupsafe")]
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     try:
-        done = subprocess.run(command, input=job, capture_output=True, encoding="utf-8", errors="replace",
-                              env=environment, timeout=WALL_SECONDS, check=False)
+        done = subprocess.run(
+            command,
+            input=job,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            env=environment,
+            timeout=WALL_SECONDS,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         raise TemplateError(_too_much(f"{WALL_SECONDS} s")) from None
     except OSError as reason:
-        raise TemplateError(f"the chat template needs a second Python process and {sys.executable!r} cannot be "
-                            f"started ({reason.strerror})") from None
+        raise TemplateError(
+            f"the chat template needs a second Python process and {sys.executable!r} cannot be "
+            f"started ({reason.strerror})"
+        ) from None
     if done.returncode != 0:
         raise TemplateError(_too_much(f"{CPU_SECONDS} s of processor time or {MEMORY_BYTES >> 20} MiB of memory"))
     reply: dict[str, Any] = json.loads(done.stdout)
@@ -72,8 +92,10 @@ def _ask(job: str) -> dict[str, Any]:
 
 
 def _too_much(limit: str) -> str:
-    return (f"the chat template takes more than {limit} and was stopped; put a working chat_template.jinja beside the "
-            f"weights, or use `slm complete`, which needs none")
+    return (
+        f"the chat template takes more than {limit} and was stopped; put a working chat_template.jinja beside the "
+        f"weights, or use `slm complete`, which needs none"
+    )
 
 
 def _folders_of(*packages: str) -> list[str]:

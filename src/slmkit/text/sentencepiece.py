@@ -41,16 +41,16 @@ def parse(data: bytes) -> SentencePieceModel:
     """
     model = SentencePieceModel()
     for number, value in _fields(data):
-        if number == 1:                                      # pieces
+        if number == 1:  # pieces
             model.pieces.append(_piece(_message(value)))
             if len(model.pieces) > _MOST_PIECES:
                 raise TokenizerError(f"tokenizer.model has more than {_MOST_PIECES} pieces; is it the right file?")
-        elif number == 2:                                    # trainer_spec
+        elif number == 2:  # trainer_spec
             spec = _fields_of(value)
             model.model_type = _number(spec.get(3, 1))
             model.mark_after_word = bool(_number(spec.get(24, 0)))
             model.bos_id, model.eos_id = _signed(spec.get(41, 1)), _signed(spec.get(42, 2))
-        elif number == 3:                                    # normalizer_spec
+        elif number == 3:  # normalizer_spec
             spec = _fields_of(value)
             model.character_map = _message(spec.get(2, b""))
             model.adds_first_space = bool(_number(spec.get(3, 1)))
@@ -61,8 +61,9 @@ def parse(data: bytes) -> SentencePieceModel:
     return model
 
 
-def convert(model: SentencePieceModel, added: Sequence[Mapping[str, Any]] = (), *,
-            add_bos: bool = False) -> dict[str, Any]:
+def convert(
+    model: SentencePieceModel, added: Sequence[Mapping[str, Any]] = (), *, add_bos: bool = False
+) -> dict[str, Any]:
     """The same tokenizer in the format of tokenizer.json.
 
     added: entries as tokenizer.json's added_tokens; they go before what the model itself calls control pieces.
@@ -72,22 +73,36 @@ def convert(model: SentencePieceModel, added: Sequence[Mapping[str, Any]] = (), 
     _require_plain_bpe(model)
     pieces = model.pieces
     unknown = next((text for text, _, kind in pieces if kind == UNKNOWN), None)
-    decoders: list[dict[str, Any]] = [{"type": "Replace", "pattern": {"String": WORD_MARK}, "content": " "},
-                                      {"type": "ByteFallback"}, {"type": "Fuse"}]
+    decoders: list[dict[str, Any]] = [
+        {"type": "Replace", "pattern": {"String": WORD_MARK}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+    ]
     normalizers: list[dict[str, Any]] = [{"type": "Replace", "pattern": {"String": " "}, "content": WORD_MARK}]
     if model.adds_first_space:
         normalizers.insert(0, {"type": "Prepend", "prepend": WORD_MARK})
         decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
     return {
-        "version": "1.0", "truncation": None, "padding": None, "pre_tokenizer": None,
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "pre_tokenizer": None,
         "added_tokens": _with_control_pieces(pieces, added),
         "normalizer": {"type": "Sequence", "normalizers": normalizers},
         "decoder": {"type": "Sequence", "decoders": decoders},
         "post_processor": _bos_first(model) if add_bos else None,
-        "model": {"type": "BPE", "dropout": None, "unk_token": unknown, "continuing_subword_prefix": None,
-                  "end_of_word_suffix": None, "fuse_unk": True, "ignore_merges": False,
-                  "byte_fallback": any(kind == BYTE for _, _, kind in pieces),
-                  "vocab": {text: id_ for id_, (text, _, _) in enumerate(pieces)}, "merges": merges(pieces)},
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": unknown,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": True,
+            "ignore_merges": False,
+            "byte_fallback": any(kind == BYTE for _, _, kind in pieces),
+            "vocab": {text: id_ for id_, (text, _, _) in enumerate(pieces)},
+            "merges": merges(pieces),
+        },
     }
 
 
@@ -99,49 +114,70 @@ def merges(pieces: Sequence[tuple[str, float, int]]) -> list[tuple[str, str]]:
     """
     scores = {text: score for text, score, kind in pieces if kind == NORMAL}
     ids = {text: id_ for id_, (text, _, _) in enumerate(pieces)}
-    rules = [(-score, ids[text], ids[text[:cut]], ids[text[cut:]], text, cut) for text, score in scores.items()
-             for cut in range(1, len(text)) if text[:cut] in scores and text[cut:] in scores]
+    rules = [
+        (-score, ids[text], ids[text[:cut]], ids[text[cut:]], text, cut)
+        for text, score in scores.items()
+        for cut in range(1, len(text))
+        if text[:cut] in scores and text[cut:] in scores
+    ]
     rules.sort()
     return [(text[:cut], text[cut:]) for *_, text, cut in rules]
 
 
 def _require_plain_bpe(model: SentencePieceModel) -> None:
     kinds = {kind for _, _, kind in model.pieces}
-    refused = [what for refuse, what in (
-        (model.model_type != BPE, "a model type other than BPE"),
-        (bool(model.character_map), "a character map (its normalizer is not identity)"),
-        (model.removes_extra_spaces, "removal of extra spaces"),
-        (not model.marks_spaces, "spaces that are not marked"),
-        (model.mark_after_word, "word marks after the word"),
-        (USER_DEFINED in kinds, "user-defined pieces"),
-        (UNUSED in kinds, "unused pieces"),
-        (not kinds <= {NORMAL, UNKNOWN, CONTROL, BYTE, USER_DEFINED, UNUSED}, "pieces of an unknown kind"),
-        (BYTE in kinds and sum(kind == BYTE for _, _, kind in model.pieces) != 256, "only some of the 256 byte pieces"),
-        (len({text for text, _, _ in model.pieces}) != len(model.pieces), "the same piece twice"),
-    ) if refuse]
+    refused = [
+        what
+        for refuse, what in (
+            (model.model_type != BPE, "a model type other than BPE"),
+            (bool(model.character_map), "a character map (its normalizer is not identity)"),
+            (model.removes_extra_spaces, "removal of extra spaces"),
+            (not model.marks_spaces, "spaces that are not marked"),
+            (model.mark_after_word, "word marks after the word"),
+            (USER_DEFINED in kinds, "user-defined pieces"),
+            (UNUSED in kinds, "unused pieces"),
+            (not kinds <= {NORMAL, UNKNOWN, CONTROL, BYTE, USER_DEFINED, UNUSED}, "pieces of an unknown kind"),
+            (
+                BYTE in kinds and sum(kind == BYTE for _, _, kind in model.pieces) != 256,
+                "only some of the 256 byte pieces",
+            ),
+            (len({text for text, _, _ in model.pieces}) != len(model.pieces), "the same piece twice"),
+        )
+        if refuse
+    ]
     if refused:
-        raise TokenizerError(f"tokenizer.model has {' and '.join(refused)}, which is not converted here; put the "
-                             f"checkpoint's tokenizer.json beside it")
+        raise TokenizerError(
+            f"tokenizer.model has {' and '.join(refused)}, which is not converted here; put the "
+            f"checkpoint's tokenizer.json beside it"
+        )
 
 
-def _with_control_pieces(pieces: Sequence[tuple[str, float, int]],
-                         added: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _with_control_pieces(
+    pieces: Sequence[tuple[str, float, int]], added: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     given = {entry.get("content") for entry in added}
-    own = [{"id": id_, "content": text, "special": True} for id_, (text, _, kind) in enumerate(pieces)
-           if kind in (UNKNOWN, CONTROL) and text not in given]
+    own = [
+        {"id": id_, "content": text, "special": True}
+        for id_, (text, _, kind) in enumerate(pieces)
+        if kind in (UNKNOWN, CONTROL) and text not in given
+    ]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
     return [{**flags, **entry} for entry in [*own, *added]]
 
 
 def _bos_first(model: SentencePieceModel) -> dict[str, Any]:
     if not 0 <= model.bos_id < len(model.pieces):
-        raise TokenizerError("tokenizer_config.json wants a BOS and tokenizer.model has none; "
-                             "set add_bos_token to false")
+        raise TokenizerError(
+            "tokenizer_config.json wants a BOS and tokenizer.model has none; set add_bos_token to false"
+        )
     bos = model.pieces[model.bos_id][0]
     first = {"SpecialToken": {"id": bos, "type_id": 0}}
-    return {"type": "TemplateProcessing", "single": [first, {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [first, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {bos: {"id": bos, "ids": [model.bos_id], "tokens": [bos]}}}
+    return {
+        "type": "TemplateProcessing",
+        "single": [first, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [first, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {bos: {"id": bos, "ids": [model.bos_id], "tokens": [bos]}},
+    }
 
 
 def _piece(data: bytes) -> tuple[str, float, int]:
@@ -177,7 +213,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, _Value]]:
             raise TokenizerError(f"tokenizer.model is no SentencePiece model (wire type {wire} at byte {at})")
         if size > len(data) - at:
             raise TokenizerError(f"tokenizer.model ends inside a field of {size} bytes; download it again")
-        chunk = data[at:at + size]
+        chunk = data[at : at + size]
         at += size
         if wire != 1:
             yield number, struct.unpack("<f", chunk)[0] if wire == 5 else chunk

@@ -44,7 +44,7 @@ class StopMatcher:
                 self._progress[n] = done
                 if done == len(stop):
                     self.matched = stop
-                    safe = (self._held + text[:at + 1])[:-len(stop)]
+                    safe = (self._held + text[: at + 1])[: -len(stop)]
                     self._held = ""
                     return safe
         pending = self._held + text

@@ -47,8 +47,13 @@ class ChatTemplate:
         source = _from_config(config.get("chat_template")) if found is None else found
         return cls(source if source is not None else fallback_template(model_type), tokens)
 
-    def render(self, messages: Sequence[Message], controls_in: Callable[[str], list[str]], *,
-               add_generation_prompt: bool = True) -> list[Piece]:
+    def render(
+        self,
+        messages: Sequence[Message],
+        controls_in: Callable[[str], list[str]],
+        *,
+        add_generation_prompt: bool = True,
+    ) -> list[Piece]:
         """The prompt, as trusted markup and untrusted content.
 
         controls_in: Tokenizer.controls_in, asked where a template changes content before it writes it.
@@ -61,12 +66,18 @@ class ChatTemplate:
         if known is None:
             return self._render_unknown(messages, controls_in, add_generation_prompt)
         _require_all(messages, [known.turn(message.role, message.content) is not None for message in messages])
-        return _joined(known.pieces(messages, bos_token=self.tokens.get("bos_token", ""),
-                                    eos_token=self.tokens.get("eos_token", ""),
-                                    add_generation_prompt=add_generation_prompt))
+        return _joined(
+            known.pieces(
+                messages,
+                bos_token=self.tokens.get("bos_token", ""),
+                eos_token=self.tokens.get("eos_token", ""),
+                add_generation_prompt=add_generation_prompt,
+            )
+        )
 
-    def _render_unknown(self, messages: Sequence[Message], controls_in: Callable[[str], list[str]],
-                        add_generation_prompt: bool) -> list[Piece]:
+    def _render_unknown(
+        self, messages: Sequence[Message], controls_in: Callable[[str], list[str]], add_generation_prompt: bool
+    ) -> list[Piece]:
         """Render twice: with the real contents, and with a marker in place of each.
 
         Putting the contents back at the markers must give the real text again; then every other character is the
@@ -79,8 +90,9 @@ class ChatTemplate:
         assert isinstance(source, str)
         contents = [message.content for message in messages]
         marked_contents = [marker if content else "" for content, marker in zip(contents, markers, strict=True)]
-        real, marked = sandbox.render(source, [self._variables(messages, texts, add_generation_prompt)
-                                               for texts in (contents, marked_contents)])
+        real, marked = sandbox.render(
+            source, [self._variables(messages, texts, add_generation_prompt) for texts in (contents, marked_contents)]
+        )
         _require_all(messages, [marker in marked for marker in markers])
         for candidate in (contents, [content.strip() for content in contents]):
             pieces = _put_back(marked, dict(zip(markers, candidate, strict=True)))
@@ -89,15 +101,23 @@ class ChatTemplate:
         if controls_in(real) != controls_in(marked):
             raise RequestError(
                 "a message contains a control token such as `<|end|>` as text, and this model's chat template rewrites "
-                "messages, so it cannot be kept as text; remove it, or ask for parse_special to let it act as a token")
+                "messages, so it cannot be kept as text; remove it, or ask for parse_special to let it act as a token"
+            )
         return [Piece(real, True)]
 
-    def _variables(self, messages: Sequence[Message], contents: Sequence[str],
-                   add_generation_prompt: bool) -> dict[str, Any]:
-        turns = [{"role": message.role, "content": content}
-                 for message, content in zip(messages, contents, strict=True)]
-        return {"messages": turns, "tools": None, "documents": None,
-                "add_generation_prompt": add_generation_prompt, **self.tokens}
+    def _variables(
+        self, messages: Sequence[Message], contents: Sequence[str], add_generation_prompt: bool
+    ) -> dict[str, Any]:
+        turns = [
+            {"role": message.role, "content": content} for message, content in zip(messages, contents, strict=True)
+        ]
+        return {
+            "messages": turns,
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt,
+            **self.tokens,
+        }
 
 
 def _from_config(value: Any) -> str | None:
@@ -108,20 +128,29 @@ def _from_config(value: Any) -> str | None:
         named = {entry.get("name"): entry.get("template") for entry in value}
         if isinstance(named.get("default"), str):
             return str(named["default"])
-        raise TemplateError(f"tokenizer_config.json has chat templates named {sorted(map(str, named))} and none named "
-                            f"'default'; put the one to use beside it as chat_template.jinja")
-    raise TemplateError(f"tokenizer_config.json has a chat_template of type {type(value).__name__}; a text or a list "
-                        f"of {{name, template}} is accepted; put the right one beside it as chat_template.jinja")
+        raise TemplateError(
+            f"tokenizer_config.json has chat templates named {sorted(map(str, named))} and none named "
+            f"'default'; put the one to use beside it as chat_template.jinja"
+        )
+    raise TemplateError(
+        f"tokenizer_config.json has a chat_template of type {type(value).__name__}; a text or a list "
+        f"of {{name, template}} is accepted; put the right one beside it as chat_template.jinja"
+    )
 
 
 def _require_all(messages: Sequence[Message], shown: Sequence[bool]) -> None:
     """Raise RequestError for the first message with a text that the template leaves out."""
     for message, is_shown in zip(messages, shown, strict=True):
         if message.content and not is_shown:
-            way_out = ("put its text at the beginning of the first user message" if message.role == "system"
-                       else "leave it out, or send its text as a user message")
-            raise RequestError(f"this model's chat template has no place for a {message.role} message and would drop "
-                               f"it silently; {way_out}")
+            way_out = (
+                "put its text at the beginning of the first user message"
+                if message.role == "system"
+                else "leave it out, or send its text as a user message"
+            )
+            raise RequestError(
+                f"this model's chat template has no place for a {message.role} message and would drop "
+                f"it silently; {way_out}"
+            )
 
 
 def _markers(messages: Sequence[Message]) -> list[str]:

@@ -45,8 +45,13 @@ def environment(now: str) -> jinja2.sandbox.ImmutableSandboxedEnvironment:
     return env
 
 
-def tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None,
-           separators: tuple[str, str] | None = None, sort_keys: bool = False) -> str:
+def tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
@@ -62,8 +67,13 @@ def limit(cpu_s: int, memory_bytes: int) -> None:
     except ImportError:  # Windows: the parent's clock alone
         return
     signal.setitimer(signal.ITIMER_PROF, cpu_s)  # counts processor time, and ends a program that has no handler
-    for name, most in (("RLIMIT_AS", memory_bytes), ("RLIMIT_CORE", 0), ("RLIMIT_FSIZE", 0), ("RLIMIT_NOFILE", 3),
-                       ("RLIMIT_NPROC", 0)):
+    for name, most in (
+        ("RLIMIT_AS", memory_bytes),
+        ("RLIMIT_CORE", 0),
+        ("RLIMIT_FSIZE", 0),
+        ("RLIMIT_NOFILE", 3),
+        ("RLIMIT_NPROC", 0),
+    ):
         try:
             resource.setrlimit(getattr(resource, name), (most, most))
         except (AttributeError, ValueError, OSError):  # not every system has or allows each of them
