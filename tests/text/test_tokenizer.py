@@ -227,6 +227,23 @@ def test_a_vocabulary_that_writes_control_tokens_from_text_is_refused_when_it_do
         Tokenizer(spec).encode("the")
 
 
+def test_a_vocabulary_without_its_unknown_token_is_refused_when_it_is_needed():
+    spec = copy.deepcopy(small_spec())
+    spec["model"].update(vocab={"▁": 0, "a": 1, "<|user|>": 640}, merges=[], unk_token="<unk>", byte_fallback=False)
+    with pytest.raises(TokenizerError, match=r"cannot encode a text .*<unk>.*; download"):
+        Tokenizer(spec).encode("b")
+
+
+def test_a_pattern_without_end_is_our_error(capfd):
+    """The package panics, which is no Exception and would pass every handler up to the user's screen."""
+    spec = small_spec()
+    endless = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+    tokenizer = Tokenizer(spec | {"pre_tokenizer": endless})
+    with pytest.raises(TokenizerError, match=r"cannot encode a text .*limit"):
+        tokenizer.encode("a" * 40 + "b")
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_folder_gives_its_tokenizer(mini_folder):
     tokenizer = Tokenizer.from_folder(mini_folder)
     assert tokenizer.encode("<|user|>\nHi", specials=True) == [32010, 6324]

@@ -160,7 +160,7 @@ class Tokenizer:
 
     def _encode_span(self, text: str, span: Span) -> list[int]:
         vocabulary = self._at_start if span.start == 0 else self._later
-        ids: list[int] = vocabulary.encode(text[span.start:span.end], add_special_tokens=False).ids
+        ids = _ids(vocabulary, text[span.start:span.end])
         if not self._forbidden.isdisjoint(ids):
             raise TokenizerError("this vocabulary writes control tokens from plain text, so messages could forge "
                                  "them; the tokenizer.json needs them among added_tokens only")
@@ -234,11 +234,20 @@ def _build(spec: Mapping[str, Any]) -> tokenizers.Tokenizer:
         raise TokenizerError(f"the tokenizer cannot be used ({reason}); download the checkpoint again") from None
 
 
+def _ids(vocabulary: tokenizers.Tokenizer, text: str, *, add_special_tokens: bool = False) -> list[int]:
+    try:
+        ids: list[int] = vocabulary.encode(text, add_special_tokens=add_special_tokens).ids
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as reason:  # the package has no error class of its own, and its panics are no Exceptions
+        raise TokenizerError(f"the tokenizer cannot encode a text ({reason}); download the checkpoint again") from None
+    return ids
+
+
 def _around(vocabulary: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
     """The ids that the post-processor puts before and after a text."""
     probe = "a"
-    bare = vocabulary.encode(probe, add_special_tokens=False).ids
-    full = vocabulary.encode(probe).ids
+    bare, full = _ids(vocabulary, probe), _ids(vocabulary, probe, add_special_tokens=True)
     for at in range(len(full) - len(bare) + 1):
         if bare and full[at:at + len(bare)] == bare:
             return full[:at], full[at + len(bare):]
