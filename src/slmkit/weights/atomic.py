@@ -93,13 +93,13 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.commit()
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, way_out: str = "choose another one") -> None:
     """Create the folder and those above it. Raises StorageError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "a file is in the way"
-        raise StorageError(f"the folder {folder} cannot be made ({reason}); choose another one") from None
+        raise StorageError(f"the folder {folder} cannot be made ({reason}); {way_out}") from None
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -20,6 +20,8 @@ from slmkit.weights.packed import LAYOUT, Tensor, packed_metadata, packed_plan, 
 from slmkit.weights.packing import WAITING, Progress, pack_tensors
 from slmkit.weights.safetensors import SafetensorsFile, SafetensorsWriter
 
+_WAY_OUT = "set SLMKIT_CACHE_DIR to a folder that you may write to, or load with --quantize none"
+
 
 def cache_folder() -> Path:
     """Where slmkit keeps what it can make again: $SLMKIT_CACHE_DIR, or the system's place for caches."""
@@ -37,7 +39,7 @@ def load_packed(
     """
     check_headers(expected, checkpoint)
     folder = cache_folder()
-    make_folder(folder / "packed")  # what cannot work is told before much is read
+    make_folder(folder / "packed", _WAY_OUT)  # what cannot work is told before much is read
     sha256 = source_sha256(checkpoint, progress, folder / "hashes")
     path = folder / "packed" / f"{_key(expected, quantization, sha256)}.safetensors"
     found = _read(path, expected)
