@@ -92,6 +92,14 @@ def test_a_bug_is_one_line_that_says_how_to_see_more(slm, monkeypatch):
     assert "Traceback" in slm("run", "./bug", "hi").err
 
 
+def test_memory_that_the_system_refuses_is_one_sentence(slm, monkeypatch):
+    def greedy(*_, **__):
+        raise MemoryError("Unable to allocate 20.0 GiB for an array")
+
+    monkeypatch.setattr("slmkit.cli.run.open_model", greedy)
+    slm("run", "tiny", "hi").fails(5, "no more memory", "--ctx")
+
+
 def test_python_m_slmkit_is_slm():
     shown = python("-m", "slmkit", "nope")
     assert shown.returncode == 2

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from slmkit.cli import terminal
-from slmkit.errors import RequestError, SlmError
+from slmkit.errors import NotEnoughMemory, RequestError, SlmError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,10 @@ VERBS = {
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 PIPE_CLOSED = 141  # 128 + SIGPIPE, likewise
+OUT_OF_MEMORY = (
+    "this process got no more memory from the system; close other programs, raise its limit (`ulimit -v`), "
+    "or take a smaller --ctx"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return PIPE_CLOSED
     except SlmError as error:
         return _fail(error, str(error), error.exit_code)
+    except MemoryError as error:
+        return _fail(error, OUT_OF_MEMORY, NotEnoughMemory.exit_code)
     except Exception as error:  # a bug of ours, or the machine's doing: still one line
         what = f"unexpected {type(error).__name__}: {error}" if str(error) else f"unexpected {type(error).__name__}"
         return _fail(error, f"{what}; set SLMKIT_DEBUG=1 for the traceback, and please report it", 1)
