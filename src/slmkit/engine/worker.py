@@ -49,6 +49,8 @@ class Worker:
                 )
                 self._thread.start()
                 _RUNNING.add(self)
+            if not self._thread.is_alive():  # a fork copies the model, and not the thread that would answer
+                raise RuntimeFailure("this process was forked after its model was loaded; load the model again in it")
             self._inbox.put(job)
         return Events(job, self)
 
