@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import subprocess
 import sys
@@ -336,6 +337,40 @@ def test_a_processor_that_asks_its_own_model_is_told_so(model):
 
     with pytest.raises(RequestError, match="asked its own model, which waits for it; use a second model"):
         model.generate("Hello", processors=[asking])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_is_told_to_load_its_own_model(folder):
+    """Its copy has no thread that would ever answer."""
+    program = f"""
+import os, signal, slmkit
+model = slmkit.load({str(folder)!r}, quantize="none")
+model.generate("Hello", max_tokens=1)
+if os.fork():
+    os.wait()
+    model.generate("Hello", max_tokens=1)
+else:
+    signal.alarm(30)
+    try:
+        model.generate("Hello", max_tokens=1)
+    except slmkit.errors.RuntimeFailure as error:
+        print(error, flush=True)
+    slmkit.load({str(folder)!r}, quantize="none").generate("Hello", max_tokens=1)
+    print("answered", flush=True)
+    os._exit(0)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == ("this process was forked after its model was loaded; load the model again in it\nanswered\n")
+
+
+def test_a_name_may_be_a_path_and_nothing_else(folder):
+    with slmkit.load(folder, quantize="none") as model:
+        assert model.name == str(folder)
+    for name in (None, 5, b"tiny"):
+        with pytest.raises(RequestError, match="a model's name is text, not"):
+            slmkit.load(name)
 
 
 def test_a_program_that_closes_nothing_ends_without_a_word(folder):

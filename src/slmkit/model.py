@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import fields
@@ -22,7 +23,7 @@ Conversation = Sequence["Message | Mapping[str, str]"]
 
 
 def load(
-    name: str = "tiny",
+    name: str | os.PathLike[str] = "tiny",
     *,
     threads: int | None = None,
     ctx: int | None = None,
@@ -38,7 +39,8 @@ def load(
     as a context smaller than the model's.   Raises ModelNotFound, ModelError, NotEnoughMemory.
     """
     options = LoadOptions(threads, ctx, quantize, cache, kernels)
-    return Model(open_backend(name, options, progress=progress, notice=notice))
+    named = os.fspath(name) if isinstance(name, os.PathLike) else name
+    return Model(open_backend(named, options, progress=progress, notice=notice))
 
 
 class Model:

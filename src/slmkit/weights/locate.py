@@ -39,6 +39,8 @@ def locate(name: str) -> Path:
 
 
 def _check_spelling(name: str) -> None:
+    if not isinstance(name, str):
+        raise RequestError(f"a model's name is text, not {type(name).__name__}; accepted are {_ACCEPTED}")
     if not name.strip():
         raise RequestError(f"the model's name is empty; accepted are {_ACCEPTED}")
     if not all(c.isprintable() or unicodedata.category(c) == "Zs" for c in name):  # Zs: Japanese spaces and the like
