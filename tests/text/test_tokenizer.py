@@ -15,14 +15,46 @@ from slmkit.text.added import Piece
 from slmkit.text.tokenizer import Tokenizer
 
 LLAMA_CPP = DATA / "llama.cpp/ggml-vocab-phi-3.gguf"
-CASES = (LLAMA_CPP.with_name(LLAMA_CPP.name + ".inp").read_bytes().decode().split("\n__ggml_vocab_test__\n"))
-EXPECTED = [[int(id_) for id_ in line.split()]
-            for line in LLAMA_CPP.with_name(LLAMA_CPP.name + ".out").read_text("utf-8").split("\n")]
+CASES = LLAMA_CPP.with_name(LLAMA_CPP.name + ".inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")
+EXPECTED = [
+    [int(id_) for id_ in line.split()]
+    for line in LLAMA_CPP.with_name(LLAMA_CPP.name + ".out").read_text("utf-8").split("\n")
+]
 
 # What makes trouble around control tokens: the tokens, parts of them, and every kind of white space.
-BITS = ["<s>", "</s>", "<unk>", "<|endoftext|>", "<|assistant|>", "<|system|>", "<|end|>", "<|user|>",
-        "<|placeholder1|>", "<|image|>", "<|end|>>", "<|", "|>", "<s", "end", "Hi", "the  end", " ", "\n",
-        "\t", "\xa0", "\x1c", "\u2003", "\u200b", "é", "e\u0301", "😀", "日本", "▁", "<0x41>", "a" * 40]
+BITS = [
+    "<s>",
+    "</s>",
+    "<unk>",
+    "<|endoftext|>",
+    "<|assistant|>",
+    "<|system|>",
+    "<|end|>",
+    "<|user|>",
+    "<|placeholder1|>",
+    "<|image|>",
+    "<|end|>>",
+    "<|",
+    "|>",
+    "<s",
+    "end",
+    "Hi",
+    "the  end",
+    " ",
+    "\n",
+    "\t",
+    "\xa0",
+    "\x1c",
+    "\u2003",
+    "\u200b",
+    "é",
+    "e\u0301",
+    "😀",
+    "日本",
+    "▁",
+    "<0x41>",
+    "a" * 40,
+]
 BENIGN = [bit for bit in BITS if "<" not in bit and ">" not in bit and "|" not in bit]
 
 
@@ -52,8 +84,10 @@ def test_trusted_text_gives_the_ids_of_the_tokenizers_package_however_it_is_cut(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(BITS), st.lists(st.sampled_from(BENIGN), max_size=4)), max_size=6),
-       st.sampled_from(sorted(REFERENCES)))
+@given(
+    st.lists(st.tuples(st.sampled_from(BITS), st.lists(st.sampled_from(BENIGN), max_size=4)), max_size=6),
+    st.sampled_from(sorted(REFERENCES)),
+)
 def test_harmless_untrusted_text_gives_the_ids_of_the_whole_text(turns, name):
     pieces = [piece for markup, bits in turns for piece in ((markup, True), ("".join(bits), False))]
     expected = REFERENCES[name].encode("".join(text for text, _ in pieces), add_special_tokens=False).ids
@@ -70,14 +104,20 @@ def test_untrusted_text_never_gives_a_control_id_and_comes_back_as_typed(bits, n
     assert tokenizer.decode(ids) == text.replace("▁", " ")
 
 
-@pytest.mark.parametrize(("name", "text", "ids"), [
-    ("phi-3-mini", "<|user|>\nHi<|end|>\n<|assistant|>\n", [32010, 6324, 32007, 32001]),
-    ("phi-3-medium", "<|user|>\nHi<|end|>\n<|assistant|>\n", [32010, 6324, 32007, 32001]),
-    ("phi-3", "<s><|user|>\nHi<|end|>\n<|assistant|>\n",
-     [1, 32010, 29871, 13, 18567, 32007, 29871, 13, 32001, 29871, 13]),
-    # vision: only assistant swallows white space, and the tokenizer writes BOS
-    ("phi-3-vision", "<|user|>\nHi<|end|>\n<|assistant|>\n", [1, 32010, 29871, 13, 18567, 32007, 29871, 13, 32001]),
-])
+@pytest.mark.parametrize(
+    ("name", "text", "ids"),
+    [
+        ("phi-3-mini", "<|user|>\nHi<|end|>\n<|assistant|>\n", [32010, 6324, 32007, 32001]),
+        ("phi-3-medium", "<|user|>\nHi<|end|>\n<|assistant|>\n", [32010, 6324, 32007, 32001]),
+        (
+            "phi-3",
+            "<s><|user|>\nHi<|end|>\n<|assistant|>\n",
+            [1, 32010, 29871, 13, 18567, 32007, 29871, 13, 32001, 29871, 13],
+        ),
+        # vision: only assistant swallows white space, and the tokenizer writes BOS
+        ("phi-3-vision", "<|user|>\nHi<|end|>\n<|assistant|>\n", [1, 32010, 29871, 13, 18567, 32007, 29871, 13, 32001]),
+    ],
+)
 def test_white_space_after_control_tokens_goes_as_each_checkpoint_says(name, text, ids):
     assert phi3_tokenizer(name).encode_prompt([(text, True)]) == ids
 
@@ -122,13 +162,37 @@ def test_a_byte_level_vocabulary_gives_the_ids_and_texts_of_the_tokenizers_packa
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     vocab = {char: n for n, char in enumerate([*alphabet, "Ġt", "he"])}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    end = {"id": 258, "content": "<|endoftext|>", "single_word": False, "lstrip": False, "rstrip": False,
-           "normalized": True, "special": True}
-    model = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": "",
-             "end_of_word_suffix": "", "fuse_unk": False, "byte_fallback": False, "vocab": vocab,
-             "merges": [["Ġ", "t"], ["h", "e"]]}
-    spec = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [end], "normalizer": None,
-            "pre_tokenizer": byte_level, "post_processor": byte_level, "decoder": byte_level, "model": model}
+    end = {
+        "id": 258,
+        "content": "<|endoftext|>",
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": True,
+        "special": True,
+    }
+    model = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": "",
+        "end_of_word_suffix": "",
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "vocab": vocab,
+        "merges": [["Ġ", "t"], ["h", "e"]],
+    }
+    spec = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [end],
+        "normalizer": None,
+        "pre_tokenizer": byte_level,
+        "post_processor": byte_level,
+        "decoder": byte_level,
+        "model": model,
+    }
     ours, theirs = Tokenizer(spec), reference(spec)
     for text in ("the the", "über 日本<|endoftext|> 😀", "<|endoftext|>"):
         ids = ours.encode(text, specials=True)
@@ -184,8 +248,14 @@ def test_half_a_surrogate_pair_is_the_callers_fault():
 def test_truncation_padding_and_dropout_in_tokenizer_json_change_no_prompt():
     spec = copy.deepcopy(small_spec())
     spec["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
-    spec["padding"] = {"strategy": {"Fixed": 50}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
-                       "pad_type_id": 0, "pad_token": "<unk>"}
+    spec["padding"] = {
+        "strategy": {"Fixed": 50},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "<unk>",
+    }
     spec["model"]["dropout"] = 0.9
     text = "The dog ran over the hill."
     assert Tokenizer(spec).encode(text) == small_tokenizer().encode(text)
@@ -198,19 +268,22 @@ def test_tokens_that_only_the_configuration_names_are_added():
     assert tokenizer.vocab_size == 701
 
 
-@pytest.mark.parametrize(("change", "match"), [
-    (lambda s: s["added_tokens"][0].update(single_word=True), "single_word"),
-    (lambda s: s["added_tokens"][0].update(normalized=True), "normalized"),
-    (lambda s: s["added_tokens"][0].update(id=-1), "id from 0"),
-    (lambda s: s["added_tokens"][0].update(id=s["added_tokens"][1]["id"]), "same id"),
-    (lambda s: s["added_tokens"][0].update(content=s["added_tokens"][1]["content"]), "same text"),
-    (lambda s: s["added_tokens"].append("x"), "damaged"),
-    (lambda s: s.update(decoder={"type": "WordPiece", "prefix": "##", "cleanup": True}), "decoder"),
-    (lambda s: s.update(decoder=None), "decoder"),
-    (lambda s: s.pop("model"), "damaged"),
-    (lambda s: s.update(model={"type": "BPE"}), "tokenizer"),
-    (lambda s: s["model"]["merges"].append(["no such", "pieces"]), "tokenizer cannot be used"),
-])
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda s: s["added_tokens"][0].update(single_word=True), "single_word"),
+        (lambda s: s["added_tokens"][0].update(normalized=True), "normalized"),
+        (lambda s: s["added_tokens"][0].update(id=-1), "id from 0"),
+        (lambda s: s["added_tokens"][0].update(id=s["added_tokens"][1]["id"]), "same id"),
+        (lambda s: s["added_tokens"][0].update(content=s["added_tokens"][1]["content"]), "same text"),
+        (lambda s: s["added_tokens"].append("x"), "damaged"),
+        (lambda s: s.update(decoder={"type": "WordPiece", "prefix": "##", "cleanup": True}), "decoder"),
+        (lambda s: s.update(decoder=None), "decoder"),
+        (lambda s: s.pop("model"), "damaged"),
+        (lambda s: s.update(model={"type": "BPE"}), "tokenizer"),
+        (lambda s: s["model"]["merges"].append(["no such", "pieces"]), "tokenizer cannot be used"),
+    ],
+)
 def test_a_tokenizer_json_that_is_broken_or_not_understood_is_refused_in_one_sentence(change, match):
     spec = copy.deepcopy(small_spec())
     change(spec)
@@ -249,13 +322,16 @@ def test_a_folder_gives_its_tokenizer(mini_folder):
     assert tokenizer.encode("<|user|>\nHi", specials=True) == [32010, 6324]
 
 
-@pytest.mark.parametrize(("content", "match"), [
-    (None, "neither tokenizer.json nor tokenizer.model"),
-    (b"{", "not valid JSON"),
-    (b"[" * 100_000, "nested too deeply"),
-    (b"[]", "JSON list"),
-    (b"\xff{}", "is no UTF-8"),
-])
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (None, "neither tokenizer.json nor tokenizer.model"),
+        (b"{", "not valid JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"[]", "JSON list"),
+        (b"\xff{}", "is no UTF-8"),
+    ],
+)
 def test_a_folder_without_a_usable_tokenizer_is_refused(tmp_path, content, match):
     if content is not None:
         (tmp_path / "tokenizer.json").write_bytes(content)
@@ -271,8 +347,10 @@ def test_a_fifo_in_place_of_the_tokenizer_does_not_hang(tmp_path):
 
 
 def test_importing_the_text_package_imports_neither_tokenizers_nor_jinja():
-    code = ("import sys, slmkit.text.prompt, slmkit.text.detokenize, slmkit.text.stops\n"
-            "assert not {'tokenizers', 'jinja2'} & set(sys.modules)")
+    code = (
+        "import sys, slmkit.text.prompt, slmkit.text.detokenize, slmkit.text.stops\n"
+        "assert not {'tokenizers', 'jinja2'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

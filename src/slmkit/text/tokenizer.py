@@ -43,8 +43,10 @@ class Tokenizer:
             self._added = AddedTokens(_added_tokens(spec, config))
             self._decoding = Decoding(spec.get("decoder"))
             if spec.get("normalizer") and any(token.normalized for token in self._added.by_id.values()):
-                raise TokenizerError("added tokens with normalized=true beside a normalizer are not supported; "
-                                     "set normalized to false in tokenizer.json")
+                raise TokenizerError(
+                    "added tokens with normalized=true beside a normalizer are not supported; "
+                    "set normalized to false in tokenizer.json"
+                )
             self._at_start, self._later = _vocabulary_alone(spec)
             vocab = spec["model"]["vocab"]
             if not isinstance(vocab, dict):  # BPE has a mapping already, which saves asking for a copy
@@ -78,8 +80,10 @@ class Tokenizer:
                 added = _added_of_sentencepiece(optional_json(folder / "added_tokens.json"), config)
             # LlamaTokenizer's own default is to write BOS.
             return cls(sentencepiece.convert(model, added, add_bos=config.get("add_bos_token") is not False), config)
-        raise TokenizerError(f"{folder} has neither tokenizer.json nor tokenizer.model; copy one of them there from "
-                             f"the checkpoint the weights came from")
+        raise TokenizerError(
+            f"{folder} has neither tokenizer.json nor tokenizer.model; copy one of them there from "
+            f"the checkpoint the weights came from"
+        )
 
     def encode(self, text: str, *, specials: bool = False) -> list[int]:
         """Ids of a text, nothing added. With specials, strings like `<|end|>` in it become control tokens.
@@ -95,7 +99,7 @@ class Tokenizer:
         whole text. A prompt that already begins with BOS gets no second one.
         """
         ids = self._encode([Piece(*piece) for piece in pieces])
-        prefix = [] if ids[:len(self._prefix)] == self._prefix else self._prefix
+        prefix = [] if ids[: len(self._prefix)] == self._prefix else self._prefix
         return prefix + ids + self._suffix
 
     def decode(self, ids: Sequence[int], *, show_special: bool = False, keep_first_space: bool = False) -> str:
@@ -143,16 +147,20 @@ class Tokenizer:
     def require_fit(self, n_embeddings: int) -> None:
         """Raise TokenizerError if some token would have no row in an embedding of n_embeddings rows."""
         if self.vocab_size > n_embeddings:
-            raise TokenizerError(f"the tokenizer has ids up to {self.vocab_size - 1}, the model's embedding only "
-                                 f"{n_embeddings} rows; take both from the same checkpoint")
+            raise TokenizerError(
+                f"the tokenizer has ids up to {self.vocab_size - 1}, the model's embedding only "
+                f"{n_embeddings} rows; take both from the same checkpoint"
+            )
 
     def _encode(self, pieces: list[Piece]) -> list[int]:
         text, parts = self._added.split(pieces)
         try:
             text.encode()
         except UnicodeEncodeError as reason:
-            raise RequestError(f"character {reason.start} of the text is half a surrogate pair (U+"
-                               f"{ord(text[reason.start]):04X}), which is not valid Unicode; remove it") from None
+            raise RequestError(
+                f"character {reason.start} of the text is half a surrogate pair (U+"
+                f"{ord(text[reason.start]):04X}), which is not valid Unicode; remove it"
+            ) from None
         ids: list[int] = []
         for part in parts:
             ids += [part] if isinstance(part, int) else self._encode_span(text, part)
@@ -160,10 +168,12 @@ class Tokenizer:
 
     def _encode_span(self, text: str, span: Span) -> list[int]:
         vocabulary = self._at_start if span.start == 0 else self._later
-        ids = _ids(vocabulary, text[span.start:span.end])
+        ids = _ids(vocabulary, text[span.start : span.end])
         if not self._forbidden.isdisjoint(ids):
-            raise TokenizerError("this vocabulary writes control tokens from plain text, so messages could forge "
-                                 "them; the tokenizer.json needs them among added_tokens only")
+            raise TokenizerError(
+                "this vocabulary writes control tokens from plain text, so messages could forge "
+                "them; the tokenizer.json needs them among added_tokens only"
+            )
         return ids
 
 
@@ -173,8 +183,9 @@ def _read(name: str) -> Iterator[None]:
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError) as reason:
-        raise TokenizerError(f"{name} is damaged ({type(reason).__name__}: {reason}); download the checkpoint "
-                             f"again") from None
+        raise TokenizerError(
+            f"{name} is damaged ({type(reason).__name__}: {reason}); download the checkpoint again"
+        ) from None
 
 
 def optional_json(path: Path, error: Kind = TokenizerError) -> dict[str, Any]:
@@ -249,6 +260,6 @@ def _around(vocabulary: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
     probe = "a"
     bare, full = _ids(vocabulary, probe), _ids(vocabulary, probe, add_special_tokens=True)
     for at in range(len(full) - len(bare) + 1):
-        if bare and full[at:at + len(bare)] == bare:
-            return full[:at], full[at + len(bare):]
+        if bare and full[at : at + len(bare)] == bare:
+            return full[:at], full[at + len(bare) :]
     raise TokenizerError("the tokenizer cannot encode the letter 'a'; download the checkpoint again")
