@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         import torch
     except ImportError:
         raise MissingDependency("training needs torch, which is not installed; "
-                                "run `pip install 'slmkit[train]'`") from None  # fmt: skip
+                                "run `pip install '.[train]'` in slmkit's folder") from None  # fmt: skip
     if args.threads is not None and args.threads < 1:
         raise OptionError(f"--threads is {args.threads}; it must be 1 or more")
     if args.resume and args.start:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     F32 = NDArray[np.float32]
 
 HOW_TO_BUILD = (
-    "the fast kernels were not built, since no C++ compiler was found at install; install one (Debian, Ubuntu: "
-    "apt install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install) and install slmkit again: "
-    "pip install --force-reinstall --no-deps --no-cache-dir ."
+    "the fast kernels were not built, since the install found no working C++ compiler; install one (Debian, Ubuntu: "
+    "apt install g++ python3-dev; Fedora: dnf install gcc-c++ python3-devel; macOS: xcode-select --install) and install "
+    "slmkit again, in its folder: pip install --force-reinstall --no-deps --no-cache-dir ."
 )
 
 
