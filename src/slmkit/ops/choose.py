@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 HOW_TO_BUILD = (
     "the fast kernels were not built, since the install found no working C++ compiler; install one (Debian, Ubuntu: "
-    "apt install g++ python3-dev; Fedora: dnf install gcc-c++ python3-devel; macOS: xcode-select --install) and install "
-    "slmkit again, in its folder: pip install --force-reinstall --no-deps --no-cache-dir ."
+    "apt install g++ python3-dev; Fedora: dnf install gcc-c++ python3-devel; macOS: xcode-select --install) and "
+    "install slmkit again, in its folder: pip install --force-reinstall --no-deps --no-cache-dir ."
 )
 
 
