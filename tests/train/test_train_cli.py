@@ -19,7 +19,7 @@ def _arguments(*words):
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="torch is installed")
 def test_without_torch_the_line_that_installs_it_is_given():
-    with pytest.raises(MissingDependency, match=r"pip install 'slmkit\[train\]'"):
+    with pytest.raises(MissingDependency, match=r"pip install '\.\[train\]'"):
         train.run(_arguments())
 
 
