@@ -12,7 +12,18 @@ import pytest
 import slmkit
 import tiny
 from slmkit.engine import memory
-from slmkit.errors import CheckpointError, ModelNotFound, NotEnoughMemory, OptionError, TokenizerError, UnsupportedModel
+from slmkit.errors import (
+    CheckpointError,
+    ContextExceeded,
+    ModelNotFound,
+    NotEnoughMemory,
+    OptionError,
+    TokenizerError,
+    UnsupportedModel,
+)
+from slmkit.options import Options
+from slmkit.request import Request
+from slmkit.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +59,7 @@ def test_describe_has_the_facts(folder):
     ("change", "error", "message"),
     [
         ({"model_type": "llama"}, UnsupportedModel, "model_type 'llama'.* architectures here are: phi3"),
+        ({"architectures": ["LlamaForCausalLM"]}, UnsupportedModel, "architectures = .*only .'Phi3ForCausalLM'."),
         ({"num_experts": 4}, UnsupportedModel, "'num_experts' = 4"),
         ({"hidden_size": 10**12}, CheckpointError, "hidden_size = 1000000000000"),
         ({"hidden_size": 2**30}, CheckpointError, "has shapes that config.json contradicts"),
@@ -112,3 +124,26 @@ def test_beams_of_the_checkpoint_are_used_and_can_be_turned_off(folder):
         with pytest.raises(OptionError, match="3 beams take the likeliest lines"):
             model.generate("Hello", max_tokens=4, temperature=1.0)
         assert model.generate("Hello", max_tokens=4, temperature=1.0, beams=1).choices[0].score is None
+
+
+def test_a_stop_id_beyond_the_vocabulary_is_refused(folder):
+    with (
+        slmkit.load(str(folder)) as model,
+        pytest.raises(OptionError, match=r"token 128; .* end at 127"),
+    ):
+        model.generate("Hello", stop_ids=[128])
+
+
+def test_a_prompt_without_room_for_an_answer_is_told_both_numbers(folder):
+    with slmkit.load(str(folder), ctx=64) as model:
+        with pytest.raises(ContextExceeded, match=r"has 64 tokens, which leaves no room .* context of 64.*up to 4096"):
+            model.events(Request(ids=(5,) * 64))
+        with pytest.raises(ContextExceeded, match=r"has 60 tokens and max_tokens is 5, together over .* 64"):
+            model.events(Request(ids=(5,) * 60, options=Options(max_tokens=5)))
+
+
+def test_a_text_that_cannot_fit_is_refused_before_it_is_encoded(folder, monkeypatch):
+    with slmkit.load(str(folder), ctx=64) as model:
+        monkeypatch.setattr(Tokenizer, "encode_prompt", None)  # calling it would be a TypeError
+        with pytest.raises(ContextExceeded, match=r"at least .* tokens, over the context of 64"):
+            model.generate("abc" * 10_000)

@@ -57,7 +57,7 @@ def test_a_chat_without_a_terminal_is_refused(slm):
 
 
 def test_a_prompt_in_place_of_the_model_is_recognised(slm):
-    slm("run", "Tell me a story").fails(2, "a chat needs a terminal")
+    slm("run", "Tell me a story").fails(2, "the model comes first", "slm run tiny 'Tell me a story'")
     slm("run", "Tell me a story", stdin=b"hi").fails(2, "the model comes first", "slm run tiny 'Tell me a story'")
 
 

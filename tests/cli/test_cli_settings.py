@@ -189,3 +189,8 @@ def test_a_value_of_thousands_of_letters_is_not_repeated_whole(slm, value):
 
 def test_the_bounds_of_the_seed_are_written_as_people_write_them(slm):
     slm("run", "tiny", "hi", "--seed", "-1").fails(2, "from 0 to 2^64-1")
+
+
+def test_a_variable_that_is_no_option_is_refused_and_not_passed_over(slm, monkeypatch):
+    monkeypatch.setenv("SLMKIT_MAX_TOKEN", "5")
+    slm("run", "tiny", "hi").fails(2, "SLMKIT_MAX_TOKEN", "did you mean SLMKIT_MAX_TOKENS?")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import psutil
 import pytest
 
+from slmkit.engine import memory
 from slmkit.engine.cache import block_bytes
 from slmkit.engine.memory import MOST_CONTEXTS, RESERVE, free_bytes, plan_cache
 from slmkit.errors import NotEnoughMemory, OptionError
@@ -61,3 +65,18 @@ def test_more_than_the_model_was_made_for_is_refused():
 
 def test_this_machine_has_memory():
     assert free_bytes() > 10**7
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "inactive", "expected"),
+    [("1000", "600", "250", 650), ("1000", "1200", "0", 0), ("max", "600", "0", None), ("10" * 12, "0", "0", None)],
+)
+def test_a_containers_limit_counts_less_the_memory_that_it_cannot_give_back(
+    tmp_path, monkeypatch, limit, used, inactive, expected
+):
+    (tmp_path / "memory.max").write_text(limit)
+    (tmp_path / "memory.current").write_text(used)
+    (tmp_path / "memory.stat").write_text(f"anon 5\ninactive_file {inactive}\n")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10**9))
+    assert free_bytes() == (10**9 if expected is None else expected)

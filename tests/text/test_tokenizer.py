@@ -356,3 +356,14 @@ def test_importing_the_text_package_imports_neither_tokenizers_nor_jinja():
 
 def test_pieces_are_pairs_of_text_and_trust():
     assert small_tokenizer().encode_prompt([Piece("<|user|>", True)]) == [640]
+
+
+@given(st.text(max_size=200))
+def test_a_text_never_has_fewer_tokens_than_it_surely_has(text):
+    tokenizer = phi3_tokenizer("phi-3-mini")
+    assert tokenizer.least_tokens(text) <= len(tokenizer.encode(text))
+    assert tokenizer.least_tokens("word " * 4800) >= 24_000 // 48  # its longest pieces are 48 bytes
+
+
+def test_nothing_is_known_of_texts_that_a_normalizer_may_shorten():
+    assert Tokenizer(small_spec() | {"normalizer": {"type": "NFKC"}}).least_tokens("a" * 1000) == 0

@@ -105,6 +105,7 @@ class NativeBackend:
         )
 
     def _ids(self, request: Request) -> tuple[int, ...]:
+        self._refuse_hopeless(request)
         if request.messages is not None:
             ids = self.render(request.messages, request.parse_special).ids
         elif request.prompt is not None:
@@ -120,6 +121,16 @@ class NativeBackend:
             )
         return ids
 
+    def _refuse_hopeless(self, request: Request) -> None:
+        """Refuse a text that cannot fit whatever its tokens, before seconds are spent on finding them."""
+        texts = [request.prompt or "", *(message.content for message in request.messages or ())]
+        least = sum(self.loaded.tokenizer.least_tokens(text) for text in texts)
+        if least > self.context:
+            raise ContextExceeded(
+                f"the prompt has at least {least} tokens, over the context of {self.context}; shorten the prompt"
+                + self._larger_context()
+            )
+
     def _options(self, request: Request) -> Options:
         asked = request.options
         options = asked.over(self.loaded.defaults)
@@ -130,20 +141,25 @@ class NativeBackend:
                 raise OptionError(f"n is {options.n}, more than the {options.beams} beams; ask for as many beams")
             options = replace(options, temperature=0.0)
         last = self.loaded.config.vocab_size - 1
-        for id in options.logit_bias or {}:
-            if id > last:
-                raise OptionError(f"logit_bias names token {id}; this model's ids end at {last}")
+        for name, ids in (("logit_bias", options.logit_bias or {}), ("stop_ids", options.stop_ids or ())):
+            for id in ids:
+                if id > last:
+                    raise OptionError(f"{name} names token {id}; this model's ids end at {last}")
         return options
 
     def _limit(self, n_prompt: int, options: Options) -> int:
         """Most tokens to generate.   Raises ContextExceeded with both numbers."""
         room = self.context - n_prompt
         asked = options.max_tokens
-        if room < 1 or (asked or 1) > room:
-            answer = f" and max_tokens is {asked}" if asked else " and leaves no room for an answer"
+        if room < 1:
             raise ContextExceeded(
-                f"the prompt has {n_prompt} tokens{answer}, together over the context of {self.context}; "
-                "shorten the prompt or lower max_tokens" + self._larger_context()
+                f"the prompt has {n_prompt} tokens, which leaves no room for an answer in a context of {self.context}; "
+                "shorten the prompt" + self._larger_context()
+            )
+        if (asked or 1) > room:
+            raise ContextExceeded(
+                f"the prompt has {n_prompt} tokens and max_tokens is {asked}, together over the context of "
+                f"{self.context}; shorten the prompt or lower max_tokens" + self._larger_context()
             )
         limit = asked or room
         blocks = -(-(n_prompt + limit) // BLOCK) * (options.beams or 1)

@@ -33,10 +33,15 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
 
 def open_model(name: str, options: LoadOptions, *, quiet: bool = False) -> Model:
     """slmkit.load, watched."""
-    if " " in name.strip() and "/" not in name and "\\" not in name:
-        raise RequestError(f"the model comes first, and {name!r} looks like a prompt; try: slm run tiny {name!r}")
+    refuse_prompt(name)
     with Watch(quiet) as watch:
         return slmkit.load(name, **vars(options), progress=watch.progress, notice=watch.notice)
+
+
+def refuse_prompt(name: str) -> None:
+    """Raise RequestError for a model's name that reads like a prompt."""
+    if " " in name.strip() and "/" not in name and "\\" not in name:
+        raise RequestError(f"the model comes first, and {name!r} looks like a prompt; try: slm run tiny {name!r}")
 
 
 class Watch:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from slmkit.cli import terminal
 from slmkit.cli.answer import add_display, show
 from slmkit.cli.flags import add_flags
-from slmkit.cli.loading import add_model, add_quiet, open_model
+from slmkit.cli.loading import add_model, add_quiet, open_model, refuse_prompt
 from slmkit.cli.prompt import add_prompt, given_text
 from slmkit.cli.settings import effective
 from slmkit.errors import RequestError
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     options, load_options = effective(Options, args), effective(LoadOptions, args)
+    refuse_prompt(args.model)
     prompt = given_text(args.text)
     if prompt is None:
         _require_chat(args, options)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from slmkit.cli.config_file import config_path, read_config
 from slmkit.cli.flags import flag
+from slmkit.cli.parser import near
 from slmkit.errors import OptionError
 from slmkit.options import LoadOptions, Options, check
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 Kind = TypeVar("Kind", Options, LoadOptions)
+OTHER_VARIABLES = {"SLMKIT_CACHE_DIR", "SLMKIT_CONFIG", "SLMKIT_DEBUG"}
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -43,8 +45,17 @@ def effective(kind: type[Kind], args: argparse.Namespace) -> Kind:
 
 def settings(kind: type[Options] | type[LoadOptions], args: argparse.Namespace) -> list[Setting]:
     """Every option of a kind with its value and source. Raises OptionError."""
+    refuse_unknown_variables()
     config = read_config()
     return [_setting(f, args, config) for f in fields(kind)]
+
+
+def refuse_unknown_variables() -> None:
+    """Raise OptionError for an SLMKIT_ variable that nothing reads: a misspelt option must not be passed over."""
+    known = {variable(f.name) for kind in (Options, LoadOptions) for f in fields(kind)} | OTHER_VARIABLES
+    for name in os.environ:
+        if name.startswith("SLMKIT_") and name not in known:
+            raise OptionError(f"the environment has {name}, which is no option{near(name, known)}; unset or correct it")
 
 
 def _setting(f: Field[Any], args: argparse.Namespace, config: Mapping[str, Any]) -> Setting:

@@ -18,7 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stages", metavar="A,B", help="only these stages of the recipe, in its order")
     parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all cores)")
     parser.add_argument("--no-compile", action="store_true", help="without torch.compile: slower, starts at once")
-    parser.add_argument("--name", help="a word that marks this process in the list of processes; changes nothing")
 
 
 def run(args: argparse.Namespace) -> int:

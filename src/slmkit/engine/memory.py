@@ -11,6 +11,7 @@ from slmkit.engine.cache import block_bytes
 from slmkit.errors import NotEnoughMemory, OptionError
 from slmkit.ops.segments import BLOCK
 
+CGROUP = Path("/sys/fs/cgroup")
 RESERVE = 0.1  # of what is free stays free, for activations and for other programs
 MOST_CONTEXTS = 16  # the cache is never made for more than this many full contexts
 
@@ -32,9 +33,11 @@ def free_bytes() -> int:
     """Memory that can be used now: what the system calls available, or what the container's limit leaves."""
     free = psutil.virtual_memory().available
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text()
-        used = Path("/sys/fs/cgroup/memory.current").read_text()
-        return min(free, int(limit) - int(used))
+        limit = int((CGROUP / "memory.max").read_text())
+        used = int((CGROUP / "memory.current").read_text())
+        stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        # file pages not used lately are given back when memory is needed, as Kubernetes counts too
+        return max(0, min(free, limit - used + int(stat.get("inactive_file", 0))))
     except (OSError, ValueError):  # no such file, or "max"
         return free
 

@@ -11,7 +11,7 @@ from slmkit.untrusted import shown
 # Keys that configurations carry and that do not change what the model computes.
 NEUTRAL = frozenset(
     """
-    architectures model_type auto_map torch_dtype dtype transformers_version use_cache initializer_range
+    model_type auto_map torch_dtype dtype transformers_version use_cache initializer_range
     attention_dropout embd_pdrop resid_pdrop hidden_dropout bos_token_id eos_token_id pad_token_id sep_token_id
     decoder_start_token_id return_dict output_hidden_states output_attentions is_encoder_decoder is_decoder
     add_cross_attention cross_attention_hidden_size tie_encoder_decoder torchscript use_bfloat16 pruned_heads

@@ -52,6 +52,7 @@ class Config:
     def from_dict(cls, raw: Mapping[str, Any]) -> Config:
         """Read and check a config.json.   Raises UnsupportedModel for a setting that is not implemented."""
         read = ConfigReader(raw, "phi3")
+        read.must_be("architectures", ["Phi3ForCausalLM"], default=["Phi3ForCausalLM"])
         read.must_be("hidden_act", "silu", default="silu")
         read.must_be("attention_bias", False, default=False)
         heads = read.integer("num_attention_heads")

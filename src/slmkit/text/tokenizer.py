@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,7 @@ class Tokenizer:
         self.control_ids = frozenset(self._added.by_id)
         self.bos_id = self._id_of.get(token_text(config.get("bos_token")))
         self.eos_id = self._id_of.get(token_text(config.get("eos_token")))
+        self._keeps_all_text = bool(spec["model"].get("byte_fallback")) and _only_marks_spaces(spec.get("normalizer"))
         # A vocabulary without byte fallback writes its unknown token for text it lacks; that is no forgery.
         self._forbidden = self.control_ids - {self._id_of.get(spec["model"].get("unk_token") or "")}
 
@@ -144,6 +146,17 @@ class Tokenizer:
         """The control tokens that a text would hold if it were trusted, in order."""
         return self._added.written_in(text)
 
+    def least_tokens(self, text: str) -> int:
+        """A number of tokens that the text surely has, found without encoding it; 0 where nothing is known."""
+        if not self._keeps_all_text:
+            return 0
+        # white space at either end may be swallowed by the control token beside it
+        return -(-len(text.strip().encode("utf-8", "surrogatepass")) // self._longest_piece)
+
+    @cached_property
+    def _longest_piece(self) -> int:
+        return max(len(piece.encode("utf-8", "surrogatepass")) for piece in self._piece_of.values())
+
     def require_fit(self, n_embeddings: int) -> None:
         """Raise TokenizerError if some token would have no row in an embedding of n_embeddings rows."""
         if self.vocab_size > n_embeddings:
@@ -197,6 +210,15 @@ def token_text(value: Any) -> str:
     """The text of a token as tokenizer_config.json writes it: a string, an object with `content`, or nothing."""
     text = value.get("content") if isinstance(value, Mapping) else value
     return text if isinstance(text, str) else ""
+
+
+def _only_marks_spaces(normalizer: Mapping[str, Any] | None) -> bool:
+    """Whether no text gets shorter: nothing is done to it, or what Llama does, which writes a space as `▁`."""
+    steps = (normalizer or {}).get("normalizers", [normalizer] if normalizer else [])
+    return all(
+        step.get("type") == "Prepend" or (step.get("type") == "Replace" and step.get("content") == "▁")
+        for step in steps
+    )
 
 
 def _added_tokens(spec: Mapping[str, Any], config: Mapping[str, Any]) -> list[AddedToken]:
