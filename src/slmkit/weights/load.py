@@ -18,7 +18,7 @@ from slmkit.weights.expect import Shape, check_tensors
 from slmkit.weights.packed import RECIPES, Tensor, is_packed, read_packed
 from slmkit.weights.packing import Progress, silent
 
-# Below this many weights 4 bits save little memory and cost a small model much of what it knows.
+# Below this many weights 4 bits save too little memory to pay for any loss at all.
 FEW_WEIGHTS = 200_000_000
 _DENSE = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 
