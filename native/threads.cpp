@@ -32,7 +32,7 @@ void pause() {
 #endif
 }
 
-// Waits until `ready`, first spinning, then (until `yield_until` after the start) yielding; false if it never came.
+// Waits until `ready`, first spinning, then (until `yield` after the start) yielding; false if it never came.
 template <class Ready>
 bool wait_briefly(Ready ready, Clock::duration spin, Clock::duration yield) {
   const auto start = Clock::now();
@@ -49,7 +49,9 @@ bool wait_briefly(Ready ready, Clock::duration spin, Clock::duration yield) {
 
 class Pool {
  public:
-  explicit Pool(int threads) : threads_(threads) {
+  // generation: of the last job, an even number; tests start near the end of its range.
+  explicit Pool(int threads, uint32_t generation = 0)
+      : threads_(threads), generation_(generation), ticket_(ticket_of(generation)) {
     try {
       for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
     } catch (const std::system_error&) {
@@ -68,13 +70,13 @@ class Pool {
 
   // One caller at a time: `set_thread_count` and `run_chunks` hold the owner's lock.
   void run(int64_t chunks, void (*run)(void*, int64_t), void* context) {
-    generation_ += 2;
-    ticket_.store((generation_ - 1) << kChunkBits);  // closed: nobody can take a chunk while the fields change
+    generation_ += 2;  // starts again at 0 after 2^31 jobs, a few days of work
+    ticket_.store(ticket_of(generation_ - 1));  // closed: nobody can take a chunk while the fields change
     run_.store(run, std::memory_order_release);
     context_.store(context, std::memory_order_release);
     chunks_.store(chunks, std::memory_order_release);
     done_.store(0, std::memory_order_relaxed);
-    ticket_.store(generation_ << kChunkBits);
+    ticket_.store(ticket_of(generation_));
     if (sleepers_.load() > 0) {
       { std::lock_guard<std::mutex> lock(mutex_); }
       wake_.notify_all();
@@ -90,10 +92,11 @@ class Pool {
 
  private:
   static constexpr int kChunkBits = 32;  // of the ticket: generation above (odd while closed), next chunk below
+  static uint64_t ticket_of(uint32_t generation) { return uint64_t{generation} << kChunkBits; }
 
   // The fields are read before the chunk is taken. Whoever reads one of the next generation also sees that the ticket
   // was closed before, and cannot take a chunk with the ticket it holds.
-  void take_chunks(uint64_t generation) {
+  void take_chunks(uint32_t generation) {
     for (;;) {
       uint64_t ticket = ticket_.load(std::memory_order_acquire);
       const int64_t chunk = static_cast<int64_t>(ticket & ((uint64_t{1} << kChunkBits) - 1));
@@ -132,8 +135,8 @@ class Pool {
 
   const int threads_;
   std::vector<std::thread> workers_;
-  uint64_t generation_ = 0;
-  alignas(64) std::atomic<uint64_t> ticket_{0};
+  uint32_t generation_;
+  alignas(64) std::atomic<uint64_t> ticket_;
   std::atomic<void (*)(void*, int64_t)> run_{nullptr};
   std::atomic<void*> context_{nullptr};
   std::atomic<int64_t> chunks_{0};

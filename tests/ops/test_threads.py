@@ -66,6 +66,18 @@ def test_a_forked_child_computes_too(threads):
 
 
 @pytest.mark.slow
+def test_the_pool_works_on_when_its_count_of_jobs_starts_again(tmp_path):
+    """After 2^31 jobs the caller once took no part any more, and without workers it waited for ever."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if not compiler:
+        pytest.skip("needs a C++ compiler")
+    source, program = Path(__file__).parents[2] / "tests/native/threads_generations.cpp", tmp_path / "generations"
+    subprocess.run([compiler, "-std=c++17", "-O1", source, "-o", program, "-pthread"], check=True)
+    ran = subprocess.run([program], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.slow
 def test_the_pool_has_no_data_races(tmp_path):
     """A worker once could take a chunk of the next job with the ticket of the last: the thread sanitizer saw it."""
     compiler = shutil.which("g++") or shutil.which("clang++")
