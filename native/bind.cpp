@@ -130,8 +130,14 @@ struct Matrix {
   slm::Packing packing = slm::Packing::q4;
 };
 
+void check_size(int64_t n, int64_t k) {
+  if (n < 1 || k < 1)
+    shape_error("a matrix [" + std::to_string(n) + ", " + std::to_string(k) + "] is empty; both must be 1 or more");
+}
+
 Matrix make_dense(const std::string& format, Array data) {
   check_dimensions(data, "data", 2);
+  check_size(length(data, 0), length(data, 1));
   check_contiguous(data, "data");
   slm::Number number;
   if (!number_of(data.dtype(), &number)) throw nb::type_error("data must be an array of float32, float16 or uint16");
@@ -141,6 +147,7 @@ Matrix make_dense(const std::string& format, Array data) {
 }
 
 Matrix make_packed(const std::string& format, int64_t n, int64_t k, Array data, Array scale) {
+  check_size(n, k);
   const bool q8 = format == "q8";
   const int64_t tiles = (n + slm::kTile - 1) / slm::kTile, groups = (k + slm::kGroup - 1) / slm::kGroup;
   if (q8) check_type<int8_t>(data, "data", "int8");
@@ -257,7 +264,7 @@ struct KernelSet {
                  const Array& blocks, float scale, int64_t window, const Output& out) const {
     const Heads h = heads_of(q, "q");
     const slm::Cache c = cache_of(cache, layer, h.head_dim);
-    if (c.kv_heads == 0 || h.heads % c.kv_heads)
+    if (h.heads == 0 || c.kv_heads == 0 || h.heads % c.kv_heads)
       shape_error(std::to_string(h.heads) + " heads are not a multiple of the cache's " + std::to_string(c.kv_heads));
     if (window < 0) shape_error("window is " + std::to_string(window) + "; it must be 0 (none) or more");
     const slm::Segments s = {int32s(starts, "starts", 1), int32s(positions, "positions", 1), int32s(blocks, "blocks", 2),
@@ -276,7 +283,7 @@ struct KernelSet {
       shape_error("starts must go from 0 to the " + std::to_string(tokens) + " rows of q");
     for (int64_t i = 0; i < s.sequences; ++i) {
       const std::string which = "sequence " + std::to_string(i);
-      const int64_t rows = s.starts[i + 1] - s.starts[i];
+      const int64_t rows = static_cast<int64_t>(s.starts[i + 1]) - s.starts[i];
       if (rows < 0) shape_error("starts fall at " + which);
       if (s.positions[i] < 0) shape_error(which + " has a position below 0");
       const int64_t used = rows ? (s.positions[i] + rows + slm::kBlock - 1) / slm::kBlock : 0;

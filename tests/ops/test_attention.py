@@ -155,8 +155,13 @@ def test_wrong_inputs_are_refused_in_one_sentence():
         call(q=np.ascontiguousarray(c.q[..., :8]))
     with pytest.raises(ShapeError, match="3 heads are not a multiple of the cache's 2"):
         call(q=c.q[:, :3])
+    with pytest.raises(ShapeError, match="0 heads are not a multiple of the cache's 2"):
+        call(q=c.q[:, :0])
     with pytest.raises(ShapeError, match="starts must go from 0 to the 40 rows"):
         call(segments=Segments(starts + 1, positions, blocks))
+    fall = np.array([0, 5, -(2**31), 40], np.int32)
+    with pytest.raises(ShapeError, match="starts fall at sequence 1"):  # by more than an int32 can say
+        call(segments=Segments(fall, np.zeros(3, np.int32), np.tile(blocks, (3, 1))))
     with pytest.raises(ShapeError, match="needs 3 blocks, its table has 2"):
         call(segments=Segments(starts, positions + 40, blocks))
     with pytest.raises(ShapeError, match="position below 0"):

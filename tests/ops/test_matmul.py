@@ -7,7 +7,7 @@ import pytest
 
 from slmkit.errors import ShapeError
 from slmkit.ops import reference
-from slmkit.ops.matrix import DENSE, FORMATS, Matrix
+from slmkit.ops.matrix import DENSE, FORMATS, PACKED, Matrix, tiles
 from slmkit.ops.pack import pack
 
 native = pytest.importorskip("slmkit.ops._native") and pytest.importorskip("slmkit.ops.native")
@@ -147,6 +147,17 @@ def test_wrong_inputs_are_refused_in_one_sentence():
         ops.embed(m, np.array([-1], np.int32))
     with pytest.raises(TypeError, match="ids must be an array of int32"):
         ops.embed(m, np.array([0], np.int64))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(("n", "k"), [(0, 32), (16, 0)])
+def test_an_empty_matrix_is_refused(format, n, k):
+    """The sizes of blocks of tokens are quotients by the bytes of a row."""
+    shape = (n, k) if format in DENSE else (*tiles(n, k), PACKED[format][1])
+    dtype = DENSE.get(format) or PACKED[format][0]
+    scale = None if format in DENSE else np.zeros((*tiles(n, k), 16), np.float16)
+    with pytest.raises(ShapeError, match=rf"a matrix \[{n}, {k}\] is empty"):
+        native.prepare(Matrix(format, n, k, np.zeros(shape, dtype), scale))
 
 
 def test_a_handle_keeps_its_arrays_alive():
