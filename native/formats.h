@@ -40,7 +40,7 @@ struct Dense {
   int64_t n, k;
 };
 
-// One layer of the cache; `cell` is the start of cache[0, layer, 0, 0], strides count elements.
+// One layer of the cache; `cells` is the start of cache[0, layer, 0, 0], strides count elements.
 // Keys lie as [head_dim][32], values as [32][head_dim].
 struct Cache {
   void* cells;

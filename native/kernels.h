@@ -13,7 +13,7 @@ using Quantize = void (*)(const float* x, int64_t k, Activation* out);
 
 // out[t, r] = sum over groups g, in order, by fma from 0, of float(sum_i w[r, g, i] x[t, g, i]) * (scale_w * scale_x),
 // for the rows r of tiles [tile_begin, tile_end).
-// x: [tokens][groups].   out: [tokens, n], row-major.   scratch: scratch_bytes(groups) bytes, 64-byte aligned.
+// x: [tokens][groups].   out: [tokens, n], row-major.   scratch: matmul_scratch(groups) bytes, 64-byte aligned.
 using MatmulPacked = void (*)(const Packed& w, int64_t tile_begin, int64_t tile_end, const Activation* x,
                               int64_t tokens, float* out, void* scratch);
 
@@ -64,7 +64,7 @@ struct Queries {
   int64_t head_begin, head_end;  // heads that share kv_head
   int64_t kv_head;
 };
-// scratch: scratch_bytes of attention_scratch(head_dim).
+// scratch: attention_scratch(head_dim) bytes, 64-byte aligned.
 using AttentionQueries = void (*)(const Attention& a, const Queries& q, void* scratch);
 
 // For `slm bench`. read: some function of all bytes, at full speed. multiply: does the given number of rounds of
