@@ -50,9 +50,21 @@ class Matrix:
     scale: NDArray[np.float16] | None = None
 
     def __post_init__(self) -> None:
-        expected = (self.n, self.k) if self.format in DENSE else (*tiles(self.n, self.k), PACKED[self.format][1])
-        if self.data.shape != expected:
-            raise ShapeError(f"a {self.format} matrix [{self.n}, {self.k}] has data {expected}, not {self.data.shape}")
+        if self.format not in FORMATS:
+            raise ShapeError(f"{self.format!r} is no matrix format; there are {', '.join(FORMATS)}")
+        if self.format in DENSE:
+            self._check("data", self.data, (self.n, self.k), DENSE[self.format])
+            return
+        dtype, size = PACKED[self.format]
+        self._check("data", self.data, (*tiles(self.n, self.k), size), dtype)
+        self._check("scale", self.scale, (*tiles(self.n, self.k), TILE), np.float16)
+
+    def _check(self, name: str, array: NDArray[Any] | None, shape: tuple[int, ...], dtype: Any) -> None:
+        if array is None or array.shape != shape or array.dtype != dtype:
+            given = "none" if array is None else f"{array.dtype} {array.shape}"
+            raise ShapeError(
+                f"a {self.format} matrix [{self.n}, {self.k}] has {name} {np.dtype(dtype)} {shape}, not {given}"
+            )
 
     @property
     def nbytes(self) -> int:
