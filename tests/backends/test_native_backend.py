@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +20,7 @@ from slmkit.errors import (
     ModelNotFound,
     NotEnoughMemory,
     OptionError,
+    RuntimeFailure,
     TokenizerError,
     UnsupportedModel,
 )
@@ -147,3 +150,18 @@ def test_a_text_that_cannot_fit_is_refused_before_it_is_encoded(folder, monkeypa
         monkeypatch.setattr(Tokenizer, "encode_prompt", None)  # calling it would be a TypeError
         with pytest.raises(ContextExceeded, match=r"at least .* tokens, over the context of 64"):
             model.generate("abc" * 10_000)
+
+
+@pytest.mark.parametrize("quantize", ["none", "q4"])
+def test_a_closed_model_holds_neither_weights_nor_cache(folder, quantize):
+    model = slmkit.load(str(folder), quantize=quantize)
+    assert model.generate("Hello", max_tokens=3).text
+    loaded = model.backend.loaded
+    held = [weakref.ref(loaded.model), weakref.ref(loaded.cache), weakref.ref(loaded.cache.data)]
+    del loaded
+    model.close()
+    gc.collect()
+    assert [ref() for ref in held] == [None, None, None]
+    assert model.context
+    with pytest.raises(RuntimeFailure, match="closed; load it again"):
+        model.generate("Hello", beams=2, max_tokens=3)

@@ -38,11 +38,11 @@ Notice = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to run, before any thread is started for it."""
+    """A model ready to run, before any thread is started for it.   model, cache: None once it was closed."""
 
     config: Any
     model: Any
-    cache: Cache
+    cache: Cache | None
     plan: CachePlan
     tokenizer: Tokenizer
     folder: Path
@@ -66,6 +66,7 @@ class NativeBackend:
         self.name = name
         self.loaded = load(name, options or LoadOptions(), progress, notice)
         self.context = self.loaded.plan.context
+        assert self.loaded.cache is not None
         self._worker = Worker(Engine(self.loaded.model, self.loaded.cache))
 
     def describe(self) -> dict[str, Any]:
@@ -86,8 +87,9 @@ class NativeBackend:
         return chat_prompt(messages, self.template, self.loaded.tokenizer, parse_special=parse_special)
 
     def close(self) -> None:
-        """End what is running; later requests are refused."""
+        """End what is running and give the memory back, also while somebody holds this; later requests are refused."""
         self._worker.close()
+        self.loaded = replace(self.loaded, model=None, cache=None)
 
     def task(self, request: Request) -> Task:
         """The request after template, tokenizer and defaults.   Raises RequestError where it cannot be run."""
@@ -163,10 +165,10 @@ class NativeBackend:
             )
         limit = asked or room
         blocks = -(-(n_prompt + limit) // BLOCK) * (options.beams or 1)
-        if (options.beams or 1) > 1 and blocks > self.loaded.cache.n_blocks:
+        if (options.beams or 1) > 1 and blocks > self.loaded.plan.n_blocks:
             raise NotEnoughMemory(
                 f"{options.beams} beams of {n_prompt + limit} tokens need {blocks * BLOCK} tokens of cache, and "
-                f"{self.loaded.cache.n_blocks * BLOCK} fit in memory; lower beams or max_tokens"
+                f"{self.loaded.plan.n_blocks * BLOCK} fit in memory; lower beams or max_tokens"
             )
         return limit
 
@@ -186,6 +188,7 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
     family = architecture(checkpoint.config)
     config = family.Config.from_dict(checkpoint.config)
     defaults = generation_defaults(checkpoint.generation_config)
+    stops = stop_ids(checkpoint.generation_config, checkpoint.config, config.vocab_size)
     tokenizer = Tokenizer.from_folder(folder)
     tokenizer.require_fit(config.vocab_size)
     ops = choose(options.kernels or "auto", options.threads)
@@ -219,7 +222,7 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
         tokenizer=tokenizer,
         folder=folder,
         defaults=defaults,
-        stop_ids=stop_ids(checkpoint.generation_config, checkpoint.config, config.vocab_size),
+        stop_ids=stops,
         facts=facts,
     )
 

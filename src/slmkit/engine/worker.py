@@ -29,17 +29,16 @@ class Worker:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._engine: Engine | None = engine  # None once closed
         self._inbox: Inbox = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._closed = False
 
     def submit(self, task: Task) -> Events:
         """Start the task now; the iterator gives its events. Closing the iterator, or dropping it, cancels the task."""
         job = new_job(task)
         with self._lock:
-            if self._closed:
+            if self._engine is None:
                 raise RuntimeFailure("this model was closed; load it again")
             if self._thread is threading.current_thread():
                 raise RequestError("a processor or scorer asked its own model, which waits for it; use a second model")
@@ -55,9 +54,9 @@ class Worker:
         return Events(job, self)
 
     def close(self) -> None:
-        """End every job and the thread."""
+        """End every job and the thread, and let go of the engine."""
         with self._lock:
-            thread, self._thread, self._closed = self._thread, None, True
+            thread, self._thread, self._engine = self._thread, None, None
         if thread is not None:
             self._inbox.put(None)
             if thread is not threading.current_thread():
