@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
+    from slmkit.backends.base import Events
     from slmkit.model import Model
     from slmkit.request import Request
 
@@ -34,7 +35,7 @@ def show(model: Model, request: Request, *, as_json: bool, stats: bool, first: s
     """
     several = (request.options.n or 1) > 1
     if as_json or several:
-        with cancelling(model.events(request)) as events:
+        with closing(model.events(request)) as events:  # which cancels what is still running
             choices = collect(events).choices
     else:
         choices = stream(model.events(request), first=first)
@@ -66,9 +67,7 @@ def cut_by_context(choice: Choice, context: int) -> str:
     )
 
 
-def stream(
-    events: Iterator[Event], on_text: Callable[[str], None] = lambda text: None, first: str = ""
-) -> list[Choice]:
+def stream(events: Events, on_text: Callable[[str], None] = lambda text: None, first: str = "") -> list[Choice]:
     """Print one choice as it comes, telling on_text too; its line is ended also when it is interrupted."""
     last = ""
 
@@ -85,7 +84,7 @@ def stream(
         if first:
             terminal.write(first)
             last = first
-        with cancelling(events):
+        with closing(events):  # which cancels what is still running
             return collect(printed(events)).choices
     except KeyboardInterrupt:
         last = last or "^C"  # which the terminal itself has shown
@@ -93,15 +92,6 @@ def stream(
     finally:
         if last and not last.endswith("\n"):
             terminal.write("\n")
-
-
-@contextmanager
-def cancelling(events: Iterator[Event]) -> Iterator[Iterator[Event]]:
-    """Close the events however their use ends, which cancels what is still running."""
-    try:
-        yield events
-    finally:
-        events.close()  # type: ignore[attr-defined]  # every backend's iterator has it
 
 
 def statistics(choices: list[Choice]) -> str:
