@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -19,9 +20,13 @@ if sys.platform == "win32":
 
     def lock(fd: int) -> None:
         """Wait for the lock."""
-        while not try_lock(fd):
-            msvcrt.locking(fd, msvcrt.LK_LOCK, 1)  # gives up after ten seconds
-            return
+        os.lseek(fd, 0, os.SEEK_SET)
+        while True:
+            try:
+                return msvcrt.locking(fd, msvcrt.LK_LOCK, 1)
+            except OSError as error:
+                if error.errno != errno.EDEADLK:  # it gives up after ten seconds, and a packing takes minutes
+                    raise
 
 else:
     import fcntl
