@@ -126,3 +126,9 @@ def test_what_is_no_conversation_is_refused(messages, message):
 
 def test_a_text_is_one_user_turn():
     assert as_messages("hi") == (Message("user", "hi"),)
+
+
+@pytest.mark.parametrize("bias", [{1.5: 2}, {True: 2}, {"1": 2, 1: 3}])
+def test_a_bias_is_never_given_to_another_token_or_lost(bias):
+    with pytest.raises(OptionError, match="it takes pairs of a token id and a number"):
+        Options(logit_bias=bias)

@@ -122,7 +122,10 @@ def _check_one(name: str, meta: Mapping[str, Any], value: Any) -> Any:
 
 def _check_bias(name: str, value: Any) -> dict[int, float]:
     try:
-        bias = {int(k): float(v) for k, v in dict(value).items()}
+        given = dict(value)
+        bias = {int(k): float(v) for k, v in given.items()}
+        if len(bias) < len(given) or any(isinstance(k, bool) or not isinstance(k, (str, Integral)) for k in given):
+            raise ValueError  # 1.5 is no id, and "1" beside 1 would lose one of them
     except (TypeError, ValueError, OverflowError):
         raise OptionError(f"{name} is {shown(value)}; it takes pairs of a token id and a number") from None
     for k, v in bias.items():
