@@ -75,7 +75,7 @@ class Options(_Checked):
 MOST_BIAS = 1e6  # far beyond any logit, and far from where float32 ends
 QUANTIZATIONS = ("q4", "q8", "none")
 CACHE_TYPES = ("auto", "f16", "f32")
-KERNELS = ("auto", "avx512", "avx2", "neon", "scalar", "reference")
+KERNELS = ("auto", "avx512", "avx2", "scalar", "reference")
 
 
 @dataclass(frozen=True)

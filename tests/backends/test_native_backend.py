@@ -165,3 +165,12 @@ def test_a_closed_model_holds_neither_weights_nor_cache(folder, quantize):
     assert model.context
     with pytest.raises(RuntimeFailure, match="closed; load it again"):
         model.generate("Hello", beams=2, max_tokens=3)
+
+
+def test_a_checkpoints_own_max_new_tokens_gives_way_to_the_context(folder):
+    tiny.edit_json(folder / "generation_config.json", max_new_tokens=60)
+    with slmkit.load(str(folder), ctx=64) as model:
+        (finished,) = (
+            e for e in model.events(Request(ids=(5,) * 50, options=Options(ignore_eos=True))) if hasattr(e, "usage")
+        )
+        assert finished.usage.completion_tokens == 14

@@ -6,7 +6,9 @@ import sys
 import fake_slm
 import pytest
 
+from slmkit.cli.answer import is_cut_by_context
 from slmkit.cli.terminal import neutral
+from slmkit.events import Choice, Usage
 from slmkit.request import Message
 
 
@@ -112,3 +114,11 @@ def test_control_characters_are_made_visible(raw):
 
 def test_text_newlines_and_tabs_are_shown_as_they_are():
     assert neutral("grün 🐶\tα\n") == "grün 🐶\tα\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "asked", "cut"), [(54, None, True), (54, 60, True), (54, 54, False), (53, None, False)]
+)
+def test_an_answer_as_long_as_it_was_asked_to_be_is_not_cut_even_where_it_fills_the_context(written, asked, cut):
+    choice = Choice(reason="length", usage=Usage(prompt_tokens=10, completion_tokens=written))
+    assert is_cut_by_context(choice, 64, asked) is cut

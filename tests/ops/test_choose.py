@@ -9,16 +9,17 @@ from slmkit.errors import OptionError
 from slmkit.ops import choose, reference
 
 
-def without_native(monkeypatch):
+def without_native(monkeypatch, built=False):
     real = builtins.__import__
 
     def refuse(name, globals=None, locals=None, fromlist=(), level=0):
         if name == "slmkit.ops" and fromlist and "native" in fromlist:
-            raise ImportError("not built")
+            raise ImportError("GLIBCXX_3.4.99 not found" if built else "not built")
         return real(name, globals, locals, fromlist, level)
 
     monkeypatch.delitem(sys.modules, "slmkit.ops.native", raising=False)
     monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setattr(choose, "find_spec", lambda name: object() if built else None)
 
 
 def test_auto_takes_the_best_native_set(threads):
@@ -71,3 +72,10 @@ def test_no_container_limit_is_no_limit(tmp_path):
     assert choose._quota(path) > 1000
     path.write_text("max 100000\n")
     assert choose._quota(path) > 1000
+
+
+def test_kernels_that_are_there_and_do_not_load_are_told_from_kernels_never_built(monkeypatch):
+    without_native(monkeypatch, built=True)
+    hint = choose.choose().hint
+    assert "do not load (GLIBCXX_3.4.99 not found)" in hint
+    assert "compiler" not in hint

@@ -98,7 +98,7 @@ class NativeBackend:
         return Task(
             ids=ids,
             options=options,
-            limit=self._limit(len(ids), options),
+            limit=self._limit(len(ids), request.options.max_tokens, options),
             stop_ids=self._stop_ids(options),
             tokenizer=self.loaded.tokenizer,
             continues=request.messages is None,
@@ -149,10 +149,12 @@ class NativeBackend:
                     raise OptionError(f"{name} names token {id}; this model's ids end at {last}")
         return options
 
-    def _limit(self, n_prompt: int, options: Options) -> int:
-        """Most tokens to generate.   Raises ContextExceeded with both numbers."""
+    def _limit(self, n_prompt: int, asked: int | None, options: Options) -> int:
+        """Most tokens to generate.   Raises ContextExceeded, with both numbers, for more than fit.
+
+        asked: the caller's own max_tokens. A checkpoint's default is no promise: it gives way to the context.
+        """
         room = self.context - n_prompt
-        asked = options.max_tokens
         if room < 1:
             raise ContextExceeded(
                 f"the prompt has {n_prompt} tokens, which leaves no room for an answer in a context of {self.context}; "
@@ -163,7 +165,7 @@ class NativeBackend:
                 f"the prompt has {n_prompt} tokens and max_tokens is {asked}, together over the context of "
                 f"{self.context}; shorten the prompt or lower max_tokens" + self._larger_context()
             )
-        limit = asked or room
+        limit = asked or min(room, options.max_tokens or room)
         blocks = -(-(n_prompt + limit) // BLOCK) * (options.beams or 1)
         if (options.beams or 1) > 1 and blocks > self.loaded.plan.n_blocks:
             raise NotEnoughMemory(

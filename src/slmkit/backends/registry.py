@@ -1,4 +1,4 @@
-"""Which backend runs a model's name: an explicit table of prefixes."""
+"""Which backend runs a model's name."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from slmkit.backends.base import Backend
+    from slmkit.backends.native import Notice, Progress
     from slmkit.options import LoadOptions
 
 
-def open_backend(name: str, options: LoadOptions, **callbacks: object) -> Backend:
-    """The backend for a model's name. Without a known prefix it is our own engine; no prefix is known yet."""
+def open_backend(name: str, options: LoadOptions, progress: Progress | None, notice: Notice | None) -> Backend:
+    """The backend for a model's name. No prefix is known yet, so it is our own engine."""
     from slmkit.backends.native import NativeBackend
 
-    return NativeBackend(name, options, **callbacks)  # type: ignore[arg-type]
+    return NativeBackend(name, options, progress, notice)

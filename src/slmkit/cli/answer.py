@@ -49,13 +49,15 @@ def show(model: Model, request: Request, *, as_json: bool, stats: bool, first: s
     if stats:
         terminal.say(statistics(choices))
     for choice in choices:
-        if is_cut_by_context(choice, model.context):
+        if is_cut_by_context(choice, model.context, request.options.max_tokens):
             raise ContextExceeded(cut_by_context(choice, model.context))
 
 
-def is_cut_by_context(choice: Choice, context: int) -> bool:
-    """Whether the answer ended because no more tokens fit."""
-    return choice.reason == "length" and choice.usage.prompt_tokens + choice.usage.completion_tokens >= context
+def is_cut_by_context(choice: Choice, context: int, max_tokens: int | None) -> bool:
+    """Whether the answer ended because no more tokens fit, and not because it is as long as it was asked to be."""
+    usage = choice.usage
+    is_as_asked = usage.completion_tokens == max_tokens
+    return choice.reason == "length" and not is_as_asked and usage.prompt_tokens + usage.completion_tokens >= context
 
 
 def cut_by_context(choice: Choice, context: int) -> str:

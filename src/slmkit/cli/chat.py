@@ -113,7 +113,7 @@ class Chat:
     def _say_end(self, choice: Choice) -> None:
         if not choice.text:
             terminal.say("the model ended its answer at once; this turn is not kept")
-        elif is_cut_by_context(choice, self.model.context):
+        elif is_cut_by_context(choice, self.model.context, self._options.max_tokens):
             terminal.say(f"{cut_by_context(choice, self.model.context)}; /clear starts over")
         elif choice.reason == "length":
             terminal.say(f"cut off after {choice.usage.completion_tokens} tokens; --max-tokens sets this limit")

@@ -38,7 +38,8 @@ class Engine:
         self._drop_cancelled()
         self._rebuild_crossed()
         plan = schedule((s for job in self.jobs for s in job.live), self.cache, self.step_tokens)
-        assert plan or not self.jobs, "no job can go on"
+        if self.jobs and not plan:
+            raise RuntimeFailure("no request under way can go on, which is a fault in slmkit; please report it")
         if plan:
             complete = [(self._owner(work.sequence), work.sequence) for work in plan if work.is_complete]
             logits = forward(self.model, self.cache, plan)

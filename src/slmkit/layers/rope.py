@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,13 +48,17 @@ class Rope:
 
     def table(self, length: int) -> int:
         """Which table a sequence of so many tokens uses. A cache built with one is wrong under the other."""
-        return int(self.scaling is not None and length > self.scaling.original_context)
+        return int(self._is_long(length))
+
+    def _is_long(self, length: Any) -> Any:
+        """The switch of LongRoPE, for one length or an array of them."""
+        return length > (self.scaling.original_context if self.scaling else np.inf)
 
     def __call__(self, positions: NDArray[np.int32], lengths: NDArray[np.int32]) -> tuple[F32, F32]:
         """cos and sin, each (tokens, pairs); `lengths` as in Step."""
         inv_freq, factor = self.inv_freq[:1], np.float32(1)
         if self.scaling is not None:
-            inv_freq = self.inv_freq[(lengths > self.scaling.original_context).astype(np.intp)]
+            inv_freq = self.inv_freq[self._is_long(lengths).astype(np.intp)]
             factor = np.float32(self.scaling.attention_factor)
         angles = (positions[:, None].astype(np.float32) * inv_freq).astype(np.float64)
         return np.cos(angles).astype(np.float32) * factor, np.sin(angles).astype(np.float32) * factor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -84,7 +85,7 @@ def choose(kernels: str = "auto", threads: int | None = None) -> Ops:
     if threads is not None and not 1 <= threads <= 1024:
         raise OptionError(f"threads is {threads}; it must be from 1 to 1024")
     if kernels == reference.NAME:
-        return _Reference("" if len(names) > 1 else HOW_TO_BUILD)
+        return _Reference("" if len(names) > 1 else _why_no_kernels())
     from slmkit.ops import native
 
     native.set_threads(threads or cores())
@@ -98,6 +99,16 @@ def available() -> list[str]:
     except ImportError:
         return [reference.NAME]
     return [*native.kernel_sets(), reference.NAME]
+
+
+def _why_no_kernels() -> str:
+    if find_spec("slmkit.ops._native") is None:
+        return HOW_TO_BUILD
+    try:
+        from slmkit.ops import native  # noqa: F401
+    except ImportError as error:
+        return f"the fast kernels are there and do not load ({error}); install slmkit again on this machine"
+    return ""
 
 
 def cores() -> int:
