@@ -5,6 +5,7 @@
     │   ├── OptionError              a value outside its bounds   400
     │   ├── UnsupportedFeature       this backend cannot do that  400
     │   ├── ContextExceeded          prompt and answer too long   400
+    │   ├── AccessDenied             a token or a licence is due  403
     │   └── ModelNotFound            no model of that name        404   exit 3
     ├── ModelError               the checkpoint is at fault       422   exit 4
     │   ├── UnsupportedModel         understood, not implemented  422
@@ -14,6 +15,7 @@
     └── RuntimeFailure           we or the machine                500   exit 5
         ├── NotEnoughMemory          with both numbers            503
         ├── StorageError             disk full, not writable      507
+        ├── DownloadError            network, server, checksum    502
         ├── MissingDependency        with the line that installs  501
         └── ShapeError               arrays that do not fit       500
 
@@ -47,6 +49,12 @@ class UnsupportedFeature(RequestError):
 
 class ContextExceeded(RequestError):
     """Prompt and requested answer together do not fit the context."""
+
+
+class AccessDenied(RequestError):
+    """Whoever has the model asks for a token, or for its licence to be accepted, first."""
+
+    http_status = 403
 
 
 class ModelNotFound(RequestError):
@@ -96,6 +104,12 @@ class StorageError(RuntimeFailure):
     """A file could not be written; nothing half-written is left under its final name."""
 
     http_status = 507
+
+
+class DownloadError(RuntimeFailure):
+    """The network or the server failed, or what arrived is not what was promised; what arrived so far is kept."""
+
+    http_status = 502
 
 
 class MissingDependency(RuntimeFailure):

@@ -1,0 +1,1 @@
+"""A model into a file of another format."""
