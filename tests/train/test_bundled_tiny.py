@@ -23,18 +23,18 @@ def tiny():
 
 
 def test_it_is_small_enough_for_the_wheel():
-    assert sum(path.stat().st_size for path in locate("tiny").iterdir()) < 20e6
+    assert sum(path.stat().st_size for path in locate("tiny").path.iterdir()) < 20e6
 
 
 def test_it_has_the_shape_that_its_recipe_says():
-    config = json.loads((locate("tiny") / "config.json").read_text())
+    config = json.loads((locate("tiny").path / "config.json").read_text())
     made = recipe.load("tiny").model
     assert all(config[name] == getattr(made, name) for name in vars(made))
 
 
 def test_its_licence_and_its_attributions_come_with_it():
-    notice = (locate("tiny") / "NOTICE").read_text()
-    assert (locate("tiny") / "LICENSE").read_text().startswith("MIT License")
+    notice = (locate("tiny").path / "NOTICE").read_text()
+    assert (locate("tiny").path / "LICENSE").read_text().startswith("MIT License")
     for name in ("African Storybook", "StoryWeaver", "WordNet", "Wikipedia", "chatterbot-corpus", "Tatoeba"):
         assert name in notice
 

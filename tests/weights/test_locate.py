@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slmkit.errors import ModelNotFound, RequestError, SlmError, UnsupportedModel
-from slmkit.weights.locate import locate
+from slmkit.weights.locate import Found, locate
 
 
 def test_a_folder_is_found_by_relative_and_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,7 +16,7 @@ def test_a_folder_is_found_by_relative_and_absolute_path(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path / "models")
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("phi", "./phi", "../models/phi", "./../models/phi/", str(tmp_path / "models" / "phi"), "~/models/phi"):
-        assert os.path.samefile(locate(name), tmp_path / "models" / "phi")
+        assert os.path.samefile(locate(name).path, tmp_path / "models" / "phi")
 
 
 def test_tiny_is_the_bundled_model_even_beside_a_folder_of_that_name(
@@ -26,8 +26,8 @@ def test_tiny_is_the_bundled_model_even_beside_a_folder_of_that_name(
     (tmp_path / "tiny").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("slmkit.weights.locate.files", lambda _: tmp_path / "package")
-    assert locate("tiny") == tmp_path / "package" / "data" / "tiny"
-    assert os.path.samefile(locate("./tiny"), tmp_path / "tiny")
+    assert locate("tiny").path == tmp_path / "package" / "data" / "tiny"
+    assert os.path.samefile(locate("./tiny").path, tmp_path / "tiny")
     (tmp_path / "package" / "data" / "tiny").rmdir()
     with pytest.raises(ModelNotFound, match="lacks the bundled model"):
         locate("tiny")
@@ -40,7 +40,7 @@ def test_a_name_that_nothing_answers_to_says_what_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelNotFound, match=r"tiny .the bundled model. and folders") as refused:
+    with pytest.raises(ModelNotFound, match=r"tiny .the bundled model., folders") as refused:
         locate(name)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 500
@@ -71,8 +71,17 @@ def test_empty_names_and_control_characters_are_refused_in_printable_words(name:
     assert str(refused.value).isprintable()
 
 
-def test_files_are_refused_and_gguf_by_name(tmp_path: Path) -> None:
-    for name, says in (("m.gguf", "GGUF"), ("model.safetensors", "give the folder that holds it")):
+def test_a_gguf_file_is_found_and_of_a_split_only_the_first(tmp_path: Path) -> None:
+    for name in ("m.gguf", "M.GGUF", "m-00001-of-00002.gguf", "m-00002-of-00002.gguf"):
+        (tmp_path / name).touch()
+    for name in ("m.gguf", "M.GGUF", "m-00001-of-00002.gguf"):
+        assert locate(str(tmp_path / name)) == Found(str(tmp_path / name), tmp_path / name)
+    with pytest.raises(UnsupportedModel, match=r"first one, m-00001-of-00002\.gguf"):
+        locate(str(tmp_path / "m-00002-of-00002.gguf"))
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    for name, says in (("m.bin", "give a .gguf file"), ("model.safetensors", "the folder that holds")):
         (tmp_path / name).touch()
         with pytest.raises(UnsupportedModel, match=says):
             locate(str(tmp_path / name))
@@ -105,4 +114,4 @@ def test_a_folder_in_one_that_is_closed_to_us_says_so(tmp_path: Path, monkeypatc
 
 def test_spaces_of_other_scripts_may_be_in_a_name(tmp_path: Path) -> None:
     (tmp_path / "モデル\u3000\u00a0一").mkdir()
-    assert locate(str(tmp_path / "モデル\u3000\u00a0一")).is_dir()
+    assert locate(str(tmp_path / "モデル\u3000\u00a0一")).path.is_dir()

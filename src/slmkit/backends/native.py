@@ -185,7 +185,7 @@ class NativeBackend:
 
 def load(name: str, options: LoadOptions, progress: Progress | None = None, notice: Notice | None = None) -> Loaded:
     """Find, check and open a model; every fault is found before any of its memory is taken."""
-    folder = locate(name)
+    folder = locate(name).path
     checkpoint = Checkpoint.open(folder)
     family = architecture(checkpoint.config)
     config = family.Config.from_dict(checkpoint.config)

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.out.strip():
         raise RequestError("OUT is empty; give the folder to write")
     start = time.perf_counter()
-    checkpoint = Checkpoint.open(locate(args.model))
+    checkpoint = Checkpoint.open(locate(args.model).path)
     family = architecture(checkpoint.config)
     expected = family.expected_tensors(family.Config.from_dict(checkpoint.config))
     with Watch(args.quiet) as watch:

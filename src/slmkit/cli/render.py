@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
     text = required_text(args.text, "prompt")
     messages = [Message("system", args.system)] if args.system else []
-    folder = locate(args.model)
+    folder = locate(args.model).path
     config = read_json(folder / "config.json", 1 << 20)
     template = ChatTemplate.from_folder(folder, str(config.get("model_type", "")))
     prompt = chat_prompt(

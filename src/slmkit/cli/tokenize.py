@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from slmkit.weights.locate import locate
 
     text = required_text(args.text, "text")
-    tokenizer = Tokenizer.from_folder(locate(args.model))
+    tokenizer = Tokenizer.from_folder(locate(args.model).path)
     ids = tokenizer.encode(text, specials=args.specials)
     pieces = [tokenizer.id_to_piece(id_) for id_ in ids]
     if args.json:

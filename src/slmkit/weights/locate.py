@@ -1,4 +1,4 @@
-"""What a model's name means: the bundled `tiny`, or a folder."""
+"""What a model's name means: the bundled `tiny`, a folder, or a GGUF file."""
 
 from __future__ import annotations
 
@@ -6,26 +6,48 @@ import os
 import re
 import stat
 import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from slmkit.errors import ModelNotFound, RequestError, UnsupportedModel
 from slmkit.untrusted import shown
 
+Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
+Notice = Callable[[str], None]
+
 BUNDLED = "tiny"
-_ACCEPTED = f"{BUNDLED} (the bundled model) and folders with config.json and model.safetensors"
+_ACCEPTED = f"{BUNDLED} (the bundled model), folders with config.json and model.safetensors, and .gguf files"
+_LATER_SHARD = re.compile(r"(.+)-(?!0*1-)\d{5}-of-(\d{5})\.gguf", re.IGNORECASE)
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def locate(name: str) -> Path:
-    """The folder of the model called `name`.
+@dataclass(frozen=True)
+class Found:
+    """A model that lies on this machine.
 
-    Raises RequestError for a malformed name, ModelNotFound if nothing answers to it, UnsupportedModel for a file.
+    path: a folder in Hugging Face layout, or a GGUF file, the first one of a split.
+    overlay: what the Ollama store says beside the GGUF file; None from anywhere else.
+    """
+
+    name: str
+    path: Path
+    overlay: Any = None
+
+
+def locate(
+    name: str, *, offline: bool = False, progress: Progress | None = None, notice: Notice | None = None
+) -> Found:
+    """Where the model called `name` lies.
+
+    Raises RequestError for a malformed name, ModelNotFound if nothing answers to it, UnsupportedModel for other files.
     """
     _check_spelling(name)
     if name == BUNDLED:
-        return _bundled()
+        return Found(name, _bundled())
     path = Path(os.path.expanduser(name))  # a ~name of nobody stays as it is, and is not found
     try:
         mode = os.stat(path).st_mode
@@ -34,8 +56,8 @@ def locate(name: str) -> Path:
     except (OSError, ValueError):  # nothing there, a name too long
         raise ModelNotFound(f"no model answers to {shown(name)}; accepted are {_ACCEPTED}; {_way_out(name)}") from None
     if not stat.S_ISDIR(mode):
-        raise UnsupportedModel(_about_file(path))
-    return path
+        _check_file(path)
+    return Found(name, path)
 
 
 def _check_spelling(name: str) -> None:
@@ -60,10 +82,14 @@ def _bundled() -> Path:
     return folder
 
 
-def _about_file(path: Path) -> str:
-    if path.suffix.lower() == ".gguf":
-        return f"{path} is a GGUF file, which is not read yet; give a folder with config.json and model.safetensors"
-    return f"{path} is a file; give the folder that holds it, with config.json and model.safetensors"
+def _check_file(path: Path) -> None:
+    if path.suffix.lower() != ".gguf":
+        raise UnsupportedModel(
+            f"{path} is a file; give a .gguf file, or the folder that holds config.json and model.safetensors"
+        )
+    if later := _LATER_SHARD.fullmatch(path.name):
+        first = f"{later[1]}-00001-of-{later[2]}.gguf"
+        raise UnsupportedModel(f"{path} is a later piece of a split model; give its first one, {first}")
 
 
 def _way_out(name: str) -> str:
@@ -71,6 +97,4 @@ def _way_out(name: str) -> str:
         return f"did you mean {BUNDLED}?"
     if _HUB_NAME.fullmatch(name):
         return f"fetch that one with `hf download {name} --local-dir FOLDER` and give FOLDER"
-    if name.lower().endswith(".gguf"):
-        return "GGUF files are not read yet"
     return "check the spelling, or fetch the model into a folder and give that"
