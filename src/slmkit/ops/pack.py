@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,12 @@ def pack(data: NDArray[Any], format: str) -> Matrix:
     if not np.isfinite(scale).all():
         raise CheckpointError(NOT_FINITE)
     return Matrix(format, n, k, _interleave(q, format), np.ascontiguousarray(scale.transpose(0, 2, 1)))
+
+
+def packer(ops: Any) -> Callable[[NDArray[Any], str], Matrix]:
+    """The kernels' own `pack` where they have one; else the definition, which gives the same bytes."""
+    fast: Callable[[NDArray[Any], str], Matrix] = getattr(ops, "pack", pack)
+    return fast
 
 
 def unpack(matrix: Matrix) -> F32:

@@ -13,12 +13,12 @@ from platformdirs import user_cache_path
 
 from slmkit.errors import CheckpointError
 from slmkit.weights.atomic import make_folder, remove_leftovers
-from slmkit.weights.checkpoint import Checkpoint
-from slmkit.weights.expect import Shape, check_headers, check_tensors
+from slmkit.weights.expect import check_tensors
 from slmkit.weights.fingerprint import source_sha256
-from slmkit.weights.packed import LAYOUT, Tensor, packed_metadata, packed_plan, read_packed
+from slmkit.weights.packed import LAYOUT, Formats, Tensor, packed_metadata, packed_plan, read_packed
 from slmkit.weights.packing import WAITING, Progress, pack_tensors
 from slmkit.weights.safetensors import SafetensorsFile, SafetensorsWriter
+from slmkit.weights.tensors import Shape, TensorSource
 
 _WAY_OUT = "set SLMKIT_CACHE_DIR to a folder that you may write to, or load with --quantize none"
 
@@ -30,43 +30,46 @@ def cache_folder() -> Path:
 
 
 def load_packed(
-    checkpoint: Checkpoint, expected: Mapping[str, Shape], quantization: str, ops: Any, progress: Progress
+    source: TensorSource,
+    expected: Mapping[str, Shape],
+    formats: Formats,
+    quantization: str,
+    ops: Any,
+    progress: Progress,
 ) -> dict[str, Tensor]:
-    """The checkpoint's tensors, packed and mapped; packed now if the cache has them not, or damaged.
+    """The tensors that have a format, packed and mapped; packed now if the cache has them not, or damaged.
 
     Of several processes that want the same model, one packs and the others wait for it.
     Raises CheckpointError, StorageError.
     """
-    check_headers(expected, checkpoint)
     folder = cache_folder()
     make_folder(folder / "packed", _WAY_OUT)  # what cannot work is told before much is read
-    sha256 = source_sha256(checkpoint, progress, folder / "hashes")
-    path = folder / "packed" / f"{_key(expected, quantization, sha256)}.safetensors"
-    found = _read(path, expected)
+    sha256 = source_sha256(source, progress, folder / "hashes")
+    held = {name: expected[name] for name in formats}
+    path = folder / "packed" / f"{_key(held, formats, sha256)}.safetensors"
+    found = _read(path, held)
     if found is not None:
         return found
-    check_tensors(expected, checkpoint)
+    check_tensors(expected, source)
     remove_leftovers(path.parent)
-    plan, metadata = packed_plan(expected, quantization), packed_metadata(expected, quantization, sha256)
-    with SafetensorsWriter(
-        path, plan, metadata, waiting=lambda: progress(WAITING, 0, checkpoint.total_bytes)
-    ) as writer:
-        found = _read(path, expected)  # another process may have made it while this one waited
+    plan, metadata = packed_plan(expected, formats), packed_metadata(expected, formats, quantization, sha256)
+    with SafetensorsWriter(path, plan, metadata, waiting=lambda: progress(WAITING, 0, source.total_bytes)) as writer:
+        found = _read(path, held)  # another process may have made it while this one waited
         if found is not None:
             return found
-        pack_tensors(checkpoint, expected, quantization, writer, ops, progress)
+        pack_tensors(source, expected, formats, writer, ops, progress)
         writer.commit()
-    return read_packed(SafetensorsFile(path), expected)
+    return read_packed(SafetensorsFile(path), held)
 
 
-def _key(expected: Mapping[str, Shape], quantization: str, sha256: str) -> str:
+def _key(held: Mapping[str, Shape], formats: Formats, sha256: str) -> str:
     """Names all that the bytes of a packed file follow from."""
-    parts = [LAYOUT, quantization, sha256, list(expected.items())]
+    parts = [LAYOUT, sha256, [(name, formats[name], shape) for name, shape in held.items()]]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _read(path: Path, expected: Mapping[str, Shape]) -> dict[str, Tensor] | None:
+def _read(path: Path, held: Mapping[str, Shape]) -> dict[str, Tensor] | None:
     try:
-        return read_packed(SafetensorsFile(path), expected)
+        return read_packed(SafetensorsFile(path), held)
     except CheckpointError:  # missing, or cut short
         return None

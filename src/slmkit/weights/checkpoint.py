@@ -9,6 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError, ModelNotFound, UnsupportedModel
+from slmkit.ops.matrix import Matrix
+from slmkit.ops.pack import packer
 from slmkit.untrusted import is_there, read_json, shown
 from slmkit.weights.header import TensorInfo
 from slmkit.weights.safetensors import SafetensorsFile
@@ -21,17 +23,22 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 class Checkpoint:
-    """An opened folder: every header is read and checked, no tensor is.
+    """An opened folder: every header is read and checked, no tensor is. A TensorSource (tensors.py).
 
     config, generation_config: the JSON objects ({} for a missing generation_config.json).
     files: the safetensors files, in order of their names.
     """
 
+    told_by = "config.json"
+    dtypes = ("F32", "F16", "BF16")
+    keeps_numbers = False
+
     def __init__(self, folder: Path, config: Mapping[str, Any], files: Iterable[SafetensorsFile]) -> None:
-        self.folder = folder
+        self.folder = self.where = folder
         self.config = config
         self.generation_config: Mapping[str, Any] = _optional_json(folder / "generation_config.json")
         self.files = tuple(sorted(files, key=lambda file: file.path.name))
+        self.metadata: Mapping[str, str] = self.files[0].metadata if self.files else {}
         self._file_of = {name: file for file in self.files for name in file.tensors}
 
     @classmethod
@@ -54,11 +61,6 @@ class Checkpoint:
         return list(self._file_of)
 
     @property
-    def metadata(self) -> Mapping[str, str]:
-        """The text that the first file carries beside its tensors."""
-        return self.files[0].metadata if self.files else {}
-
-    @property
     def total_bytes(self) -> int:
         """Of all safetensors files."""
         return sum(file.identity.size for file in self.files)
@@ -76,6 +78,13 @@ class Checkpoint:
     def tensor(self, name: str) -> NDArray[Any]:
         """A read-only view of the mapped file; BF16 as uint16."""
         return self._file_of[name].tensor(name)
+
+    def kept_format(self, name: str) -> None:
+        """None: every tensor is plain numbers."""
+
+    def pack_rows(self, name: str, rows: slice, format: str, ops: Any) -> Matrix:
+        """Those rows, rounded to the format."""
+        return packer(ops)(self.tensor(name)[rows], format)
 
     def release(self, name: str | None = None) -> None:
         """Drop from memory the file that holds the tensor, or all of them. It is mapped anew when next asked for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,23 +14,24 @@ from pathlib import Path
 from slmkit.errors import CheckpointError, StorageError
 from slmkit.untrusted import open_regular, read_json
 from slmkit.weights.atomic import make_folder, write_atomically
-from slmkit.weights.checkpoint import Checkpoint
 from slmkit.weights.packing import READING, Progress, silent
-from slmkit.weights.safetensors import FileIdentity, SafetensorsFile
+from slmkit.weights.safetensors import FileIdentity
+from slmkit.weights.tensors import SourceFile, TensorSource
 
 # A file written to again within one tick of the file system's clock keeps its times. FAT has the coarsest tick: 2 s.
 SETTLED_NS = 2_000_000_000
 _AT_ONCE = 1 << 22
+_PROMISE = re.compile(r"(?:sha256[-:])?([0-9a-fA-F]{64})")  # how the hub's cache and Ollama's store name large files
 
 
-def source_sha256(checkpoint: Checkpoint, progress: Progress = silent, memo: Path | None = None) -> str:
+def source_sha256(source: TensorSource, progress: Progress = silent, memo: Path | None = None) -> str:
     """The hash of a single file as `sha256sum` has it; of several: the hash of the lines "HASH  NAME", by name.
 
     memo: a folder that keeps the hash of each file beside the file's identity (size, inode, mtime, ctime). A file that
     is replaced or written to gets another identity and is read again.
-    Raises CheckpointError if a file is not the one that was opened any more.
+    Raises CheckpointError if a file is not the one that was opened any more, or not the one that its name promises.
     """
-    total = checkpoint.total_bytes
+    total = source.total_bytes
     done = 0
 
     def read(n: int) -> None:
@@ -37,12 +39,12 @@ def source_sha256(checkpoint: Checkpoint, progress: Progress = silent, memo: Pat
         done += n
         progress(READING, done, total)
 
-    digests = {file.path.name: _remembered(file, memo, read) for file in checkpoint.files}
+    digests = {file.path.name: _remembered(file, memo, read) for file in source.files}
     lines = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
     return lines[:64] if len(digests) == 1 else hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _remembered(file: SafetensorsFile, memo: Path | None, progress: Callable[[int], None]) -> str:
+def _remembered(file: SourceFile, memo: Path | None, progress: Callable[[int], None]) -> str:
     if memo is None:
         return _sha256(file, progress)
     where = os.path.realpath(file.path)
@@ -52,6 +54,9 @@ def _remembered(file: SafetensorsFile, memo: Path | None, progress: Callable[[in
         return known
     settled = time.time_ns() - max(file.identity.mtime_ns, file.identity.ctime_ns) > SETTLED_NS
     digest = _sha256(file, progress)
+    promised = _PROMISE.fullmatch(os.path.basename(where))
+    if promised and promised[1].lower() != digest:
+        raise CheckpointError(f"{file.path} is damaged: its SHA-256 is not the one in its name; fetch the model again")
     if settled:
         with suppress(StorageError):  # a cache that can only be read still serves; the file is read again next time
             make_folder(memo)
@@ -68,7 +73,7 @@ def _read_note(note: Path, identity: FileIdentity) -> str | None:
     return digest if found.get("identity") == list(identity) and isinstance(digest, str) else None
 
 
-def _sha256(file: SafetensorsFile, progress: Callable[[int], None]) -> str:
+def _sha256(file: SourceFile, progress: Callable[[int], None]) -> str:
     digest = hashlib.sha256()
     with os.fdopen(open_regular(file.path), "rb", buffering=0) as source:
         if FileIdentity.of(source.fileno()) == file.identity:

@@ -1,9 +1,10 @@
-"""From a folder to the tensors that a model is built of."""
+"""From weight files to the tensors that a model is built of."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from slmkit.ops.matrix import Matrix
 from slmkit.ops.pack import as_f32
 from slmkit.weights.cache import load_packed
 from slmkit.weights.checkpoint import Checkpoint
-from slmkit.weights.expect import Shape, check_tensors
-from slmkit.weights.packed import RECIPES, Tensor, is_packed, read_packed
+from slmkit.weights.expect import check_headers, check_tensors
+from slmkit.weights.packed import RECIPES, Formats, Tensor, is_packed, packed_bytes, read_packed, recipe_formats
 from slmkit.weights.packing import Progress, silent
+from slmkit.weights.tensors import Shape, TensorSource
 
 # Below this many weights 4 bits save too little memory to pay for any loss at all.
 FEW_WEIGHTS = 200_000_000
@@ -26,7 +28,7 @@ _DENSE = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 class Weights(Mapping[str, Tensor]):
     """Name -> Matrix for every matrix, float32 array for the rest; all but small vectors are views of mapped files.
 
-    quantization: "q4", "q8", or "none" for the checkpoint's own numbers.
+    quantization: "q4", "q8"; "none" for plain numbers as the files have them; for a quantized GGUF file its types.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], quantization: str) -> None:
@@ -53,31 +55,73 @@ class Weights(Mapping[str, Tensor]):
         return sum(int(tensor.nbytes) for tensor in self.values())
 
 
+@dataclass(frozen=True)
+class WeightPlan:
+    """What the tensors will be held as, known from the headers alone.
+
+    formats: of the tensors that come from a packed file; the others are mapped from the source as they are.
+    n_bytes: of all tensors together, as they will be held.
+    """
+
+    source: TensorSource
+    expected: Mapping[str, Shape]
+    quantization: str
+    formats: Formats
+    n_bytes: int
+
+
+def plan_weights(source: TensorSource, expected: Mapping[str, Shape], quantize: str | None = None) -> WeightPlan:
+    """Check the headers and decide the formats.
+
+    quantize: "q4" or "q8" rounds to that recipe, "none" keeps the numbers of the file. None: an original checkpoint is
+    rounded as `default_quantization` says; a GGUF file and a folder that `slm quantize` wrote keep theirs.
+    Raises OptionError if quantize is unknown or not what a packed folder holds; CheckpointError.
+    """
+    if quantize not in (None, "none", *RECIPES):
+        raise OptionError(f"quantize is {quantize!r}; it takes one of {', '.join(RECIPES)}, none")
+    if is_packed(source.metadata):
+        return _plan_of_packed(source, expected, quantize)
+    check_headers(expected, source)
+    quantization = quantize or ("none" if source.keeps_numbers else default_quantization(expected))
+    if quantization in RECIPES:
+        formats = recipe_formats(expected, quantization)
+    else:
+        formats = {name: format for name in expected if (format := source.kept_format(name))}
+        quantization = _types(source, formats) or "none"
+    dense = sum(source.n_bytes(name) for name in expected if name not in formats)
+    return WeightPlan(source, expected, quantization, formats, dense + packed_bytes(expected, formats))
+
+
 def load_weights(
-    source: Path | Checkpoint,
+    source: Path | TensorSource,
     expected: Mapping[str, Shape],
     quantize: str | None = None,
     *,
     ops: Any = None,
     progress: Progress | None = None,
 ) -> Weights:
-    """The expected tensors of a model folder.
+    """The expected tensors of a model, planned and taken at once.   source: its files, or the folder of a checkpoint."""
+    checkpoint = Checkpoint.open(source) if isinstance(source, Path) else source
+    return take_weights(plan_weights(checkpoint, expected, quantize), ops=ops, progress=progress)
 
-    An original checkpoint is packed as `quantize` says (see `default_quantization`) into the cache and mapped from
-    there, or for "none" mapped as it is. A folder that `slm quantize` wrote is mapped.
+
+def take_weights(plan: WeightPlan, *, ops: Any = None, progress: Progress | None = None) -> Weights:
+    """The tensors of a plan: packed into the cache where it says so, and mapped.
+
     ops: their `pack` is used if they have one.   progress: told of what takes long, in bytes.
-    Raises OptionError if quantize is unknown or not what a packed folder holds; CheckpointError; StorageError.
+    Raises CheckpointError; StorageError.
     """
-    checkpoint = source if isinstance(source, Checkpoint) else Checkpoint.open(source)
-    if quantize not in (None, "none", *RECIPES):
-        raise OptionError(f"quantize is {quantize!r}; it takes one of {', '.join(RECIPES)}, none")
-    if is_packed(checkpoint.metadata):
-        return _load_already_packed(checkpoint, expected, quantize)
-    if quantize == "none":
-        check_tensors(expected, checkpoint)
-        return Weights({name: _dense(checkpoint, name) for name in expected}, "none")
-    quantization = quantize or default_quantization(expected)
-    return Weights(load_packed(checkpoint, expected, quantization, ops, progress or silent), quantization)
+    source, expected, formats = plan.source, plan.expected, plan.formats
+    if is_packed(source.metadata):
+        assert isinstance(source, Checkpoint)
+        return Weights(read_packed(source.files[0], expected), plan.quantization)
+    if formats:
+        found = load_packed(source, expected, formats, plan.quantization, ops, progress or silent)
+    else:
+        check_tensors(expected, source)
+        found = {}
+    return Weights({name: found[name] if name in found else _dense(source, name) for name in expected},
+                   plan.quantization)  # fmt: skip
 
 
 def default_quantization(expected: Mapping[str, Shape]) -> str:
@@ -85,19 +129,28 @@ def default_quantization(expected: Mapping[str, Shape]) -> str:
     return "q8" if sum(math.prod(shape) for shape in expected.values()) < FEW_WEIGHTS else "q4"
 
 
-def _load_already_packed(checkpoint: Checkpoint, expected: Mapping[str, Shape], quantize: str | None) -> Weights:
-    tensors = read_packed(checkpoint.files[0], expected)
-    held = checkpoint.metadata.get("slmkit.quantization", "")
+def _plan_of_packed(source: TensorSource, expected: Mapping[str, Shape], quantize: str | None) -> WeightPlan:
+    assert isinstance(source, Checkpoint)
+    tensors = read_packed(source.files[0], expected)
+    held = source.metadata.get("slmkit.quantization", "")
     if quantize not in (None, held):
         raise OptionError(
-            f"quantize is {quantize}, but {checkpoint.folder} is packed as {held} already; leave quantize out, "
+            f"quantize is {quantize}, but {source.where} is packed as {held} already; leave quantize out, "
             "or give the original model"
         )
-    return Weights(tensors, held)
+    return WeightPlan(source, expected, held, {}, sum(int(tensor.nbytes) for tensor in tensors.values()))
 
 
-def _dense(checkpoint: Checkpoint, name: str) -> Tensor:
-    data: NDArray[Any] = checkpoint.tensor(name)
+def _types(source: TensorSource, formats: Formats) -> str:
+    """The quantized types of a GGUF file, the one with most bytes first."""
+    sizes: dict[str, int] = {}
+    for name in formats:
+        sizes[source.dtype(name)] = sizes.get(source.dtype(name), 0) + source.n_bytes(name)
+    return ", ".join(sorted(sizes, key=lambda kind: -sizes[kind]))
+
+
+def _dense(source: TensorSource, name: str) -> Tensor:
+    data: NDArray[Any] = source.tensor(name)
     if data.ndim != 2:
         return as_f32(data)
-    return Matrix(_DENSE[checkpoint.dtype(name)], data.shape[0], data.shape[1], data)
+    return Matrix(_DENSE[source.dtype(name)], data.shape[0], data.shape[1], data)

@@ -8,7 +8,7 @@ A matrix NAME [n, k] is two tensors, laid out as `ops/matrix.py` says:
 Anything else (norms) is F32 under its own name. The metadata has
 
     slmkit.layout          "1": the meaning of all this; another number is refused
-    slmkit.quantization    the recipe below
+    slmkit.quantization    the recipe below, or the types of the GGUF file that it holds
     slmkit.matrices        JSON {NAME: [format, n, k]}
     slmkit.source_sha256   of the weights it was made from (`fingerprint.py`)
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,10 @@ from numpy.typing import NDArray
 from slmkit.errors import CheckpointError
 from slmkit.ops.matrix import PACKED, TILE, Matrix, tiles
 from slmkit.untrusted import parse_json, shown
-from slmkit.weights.expect import Shape, check_shapes
+from slmkit.weights.expect import check_shapes
+from slmkit.weights.header import DTYPES
 from slmkit.weights.safetensors import SafetensorsFile
+from slmkit.weights.tensors import Shape
 
 LAYOUT = "1"
 # Recipe -> format of the layers' matrices, format of embedding and head: those are the most sensitive to rounding.
@@ -35,6 +38,7 @@ _TABLES = ("model.embed_tokens.weight", "lm_head.weight")
 _DTYPES = {"q4": "U8", "q8": "I8"}
 
 Tensor = Matrix | NDArray[np.float32]
+Formats = Mapping[str, str | None]  # of the tensors in a packed file; None for float32
 
 
 def is_packed(metadata: Mapping[str, str]) -> bool:
@@ -42,22 +46,30 @@ def is_packed(metadata: Mapping[str, str]) -> bool:
     return "slmkit.layout" in metadata
 
 
-def packed_format(name: str, shape: Shape, quantization: str) -> str | None:
-    """The format that the recipe gives to a tensor; None for what stays float32: all that is no matrix."""
-    return RECIPES[quantization][name in _TABLES] if len(shape) == 2 else None
+def recipe_formats(expected: Mapping[str, Shape], quantization: str) -> dict[str, str | None]:
+    """The format that the recipe gives to each tensor; None for what stays float32: all that is no matrix."""
+    return {
+        name: RECIPES[quantization][name in _TABLES] if len(shape) == 2 else None for name, shape in expected.items()
+    }
 
 
-def packed_plan(expected: Mapping[str, Shape], quantization: str) -> list[tuple[str, str, Shape]]:
+def packed_plan(expected: Mapping[str, Shape], formats: Formats) -> list[tuple[str, str, Shape]]:
     """(name, dtype, shape) of each tensor in the file, in order, for SafetensorsWriter."""
     plan: list[tuple[str, str, Shape]] = []
-    for name, shape in expected.items():
-        format = packed_format(name, shape, quantization)
-        plan += [(name, "F32", shape)] if format is None else _matrix_plan(name, format, shape)
+    for name, format in formats.items():
+        plan += [(name, "F32", expected[name])] if format is None else _matrix_plan(name, format, expected[name])
     return plan
 
 
-def packed_metadata(expected: Mapping[str, Shape], quantization: str, source_sha256: str) -> dict[str, str]:
-    formats = {name: packed_format(name, shape, quantization) for name, shape in expected.items()}
+def packed_bytes(expected: Mapping[str, Shape], formats: Formats) -> int:
+    """Bytes of the tensors that have a format, as they will be held."""
+    plan = packed_plan(expected, formats)
+    return sum(prod(shape) * np.dtype(DTYPES[dtype]).itemsize for _, dtype, shape in plan)
+
+
+def packed_metadata(
+    expected: Mapping[str, Shape], formats: Formats, quantization: str, source_sha256: str
+) -> dict[str, str]:
     matrices = {name: [format, *expected[name]] for name, format in formats.items() if format}
     return {
         "slmkit.layout": LAYOUT,

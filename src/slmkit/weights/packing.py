@@ -10,15 +10,12 @@ from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
 from slmkit.ops.matrix import TILE, Matrix
-from slmkit.ops.pack import NOT_FINITE, as_f32, pack
+from slmkit.ops.pack import NOT_FINITE, as_f32
 from slmkit.untrusted import shown
-from slmkit.weights.checkpoint import Checkpoint
-from slmkit.weights.expect import Shape
-from slmkit.weights.packed import packed_format
+from slmkit.weights.packed import Formats
 from slmkit.weights.safetensors import SafetensorsWriter
+from slmkit.weights.tensors import Shape, TensorSource
 
-# (dense rows, format) -> Matrix: `slmkit.ops.pack.pack` or its native twin
-Pack = Callable[[NDArray[Any], str], Matrix]
 # (what is being done, for people: one of the three below; bytes done; bytes in all)
 Progress = Callable[[str, int, int], None]
 READING = "reading the weights"
@@ -34,61 +31,51 @@ def silent(stage: str, done: int, total: int) -> None:
     """The progress that nobody watches."""
 
 
-def packer(ops: Any) -> Pack:
-    """The ops' own `pack` where they have one; else the definition, which gives the same bytes."""
-    fast: Pack = getattr(ops, "pack", pack)
-    return fast
-
-
 def pack_tensors(
-    checkpoint: Checkpoint,
+    source: TensorSource,
     expected: Mapping[str, Shape],
-    quantization: str,
+    formats: Formats,
     writer: SafetensorsWriter,
     ops: Any = None,
     progress: Progress = silent,
 ) -> None:
-    """Append every expected tensor to the writer, in that order.
+    """Append every tensor that has a format to the writer, in that order.
 
     Raises StorageError, before any work, if the disk has no room; CheckpointError for weights that are no numbers.
     """
-    pack = packer(ops)
     writer.begin()
-    total = sum(checkpoint.n_bytes(name) for name in expected)
+    total = sum(source.n_bytes(name) for name in formats)
     done = 0
-    for name, shape in expected.items():
-        format = packed_format(name, shape, quantization)
+    for name, format in formats.items():
         if format is None:
-            writer.append(name, _vector(checkpoint, name))
+            writer.append(name, _vector(source, name))
         else:
+            n, k = expected[name]
             scales = []
-            rows = max(_AT_ONCE // shape[1] // TILE, 1) * TILE
-            for i in range(0, shape[0], rows):
-                data, scale = _pack_rows(checkpoint, name, slice(i, i + rows), format, pack)
-                writer.append(f"{name}.{format}", data)
-                scales.append(scale)
-                checkpoint.release(name)
-                progress(PACKING, done + checkpoint.n_bytes(name) * i // shape[0], total)
+            rows = max(_AT_ONCE // k // TILE, 1) * TILE
+            for i in range(0, n, rows):
+                matrix = _pack_rows(source, name, slice(i, min(i + rows, n)), format, ops)
+                writer.append(f"{name}.{format}", matrix.data)
+                scales.append(matrix.scale)
+                source.release(name)
+                progress(PACKING, done + source.n_bytes(name) * i // n, total)
             for scale in scales:
-                writer.append(f"{name}.scale", scale)
-        done += checkpoint.n_bytes(name)
-        checkpoint.release(name)
+                if scale is not None:
+                    writer.append(f"{name}.scale", scale)
+        done += source.n_bytes(name)
+        source.release(name)
         progress(PACKING, done, total)
 
 
-def _pack_rows(
-    checkpoint: Checkpoint, name: str, rows: slice, format: str, pack: Pack
-) -> tuple[NDArray[Any], NDArray[np.float16]]:
+def _pack_rows(source: TensorSource, name: str, rows: slice, format: str, ops: Any) -> Matrix:
     try:
-        matrix = pack(checkpoint.tensor(name)[rows], format)
+        return source.pack_rows(name, rows, format, ops)
     except CheckpointError as error:
-        raise CheckpointError(f"tensor {shown(name)} in {checkpoint.folder}: {error}") from None
-    assert matrix.scale is not None
-    return matrix.data, matrix.scale
+        raise CheckpointError(f"tensor {shown(name)} in {source.where}: {error}") from None
 
 
-def _vector(checkpoint: Checkpoint, name: str) -> NDArray[np.float32]:
-    vector = as_f32(checkpoint.tensor(name))
+def _vector(source: TensorSource, name: str) -> NDArray[np.float32]:
+    vector = as_f32(source.tensor(name))
     if not np.isfinite(vector).all():
-        raise CheckpointError(f"tensor {shown(name)} in {checkpoint.folder}: {NOT_FINITE}")
+        raise CheckpointError(f"tensor {shown(name)} in {source.where}: {NOT_FINITE}")
     return vector

@@ -13,11 +13,12 @@ from slmkit.errors import RequestError, StorageError
 from slmkit.untrusted import is_there, read_bytes
 from slmkit.weights.atomic import make_folder, remove_leftovers, write_atomically
 from slmkit.weights.checkpoint import INDEX, WEIGHTS, Checkpoint
-from slmkit.weights.expect import Shape, check_tensors
+from slmkit.weights.expect import check_tensors
 from slmkit.weights.fingerprint import source_sha256
-from slmkit.weights.packed import is_packed, packed_metadata, packed_plan
+from slmkit.weights.packed import is_packed, packed_metadata, packed_plan, recipe_formats
 from slmkit.weights.packing import WAITING, Progress, pack_tensors, silent
 from slmkit.weights.safetensors import SafetensorsWriter
+from slmkit.weights.tensors import Shape
 
 COPIED = (
     "config.json",
@@ -71,11 +72,12 @@ def quantize_folder(
     make_folder(out)
     try:
         sha256 = source_sha256(checkpoint, progress)
-        plan, metadata = packed_plan(expected, quantization), packed_metadata(expected, quantization, sha256)
+        formats = recipe_formats(expected, quantization)
+        plan, metadata = packed_plan(expected, formats), packed_metadata(expected, formats, quantization, sha256)
         with SafetensorsWriter(
             out / WEIGHTS, plan, metadata, waiting=lambda: progress(WAITING, 0, checkpoint.total_bytes)
         ) as writer:
-            pack_tensors(checkpoint, expected, quantization, writer, ops, progress)
+            pack_tensors(checkpoint, expected, formats, writer, ops, progress)
             (out / WEIGHTS).unlink(missing_ok=True)  # old weights never meet a new configuration
             _copy_side_files(checkpoint.folder, out)
             writer.commit()
