@@ -30,15 +30,17 @@ def load(
     quantize: str | None = None,
     cache: str | None = None,
     kernels: str | None = None,
+    offline: bool | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> Model:
-    """Open a model by name (`tiny`) or folder. The keywords are those of LoadOptions.
+    """Open a model: `tiny`, a folder or GGUF file, a name of the hub (fetched when needed), `ollama-store:NAME`.
 
-    progress(what, done, total) is called while weights are packed; notice(line) with what a person should know, such
+    The keywords are those of LoadOptions.   progress(what, done, total) is called while files are fetched and weights
+    are packed; notice(line) with what a person should know, such
     as a context smaller than the model's.   Raises ModelNotFound, ModelError, NotEnoughMemory.
     """
-    options = LoadOptions(threads, ctx, quantize, cache, kernels)
+    options = LoadOptions(threads, ctx, quantize, cache, kernels, offline)
     named = os.fspath(name) if isinstance(name, os.PathLike) else name
     return Model(open_backend(named, options, progress=progress, notice=notice))
 

@@ -91,6 +91,7 @@ class LoadOptions(_Checked):
         "numbers of the key-value cache; auto is f32 with f32 weights, else f16", str, choices=CACHE_TYPES
     )
     kernels: str | None = option("kernel set; default is the best this processor has", str, choices=KERNELS)
+    offline: bool | None = option("use only what is on this machine; fetch nothing", bool)
 
 
 def check(f: Field[Any], value: Any) -> Any:

@@ -34,7 +34,7 @@ def test_every_option_is_a_flag_a_variable_and_a_key(slm, config, monkeypatch):
     for f in (*fields(Options), *fields(LoadOptions)):
         text = texts.get(f.name, "1")
         flag = "--" + f.name.replace("_", "-")
-        by_flag = [flag] if f.name == "ignore_eos" else [flag, text]
+        by_flag = [flag] if f.metadata["kind"] is bool else [flag, text]
         monkeypatch.setenv("SLMKIT_" + f.name.upper(), text)
         from_variable = json.loads(slm("config", "--json").out)["options"][f.name]
         monkeypatch.delenv("SLMKIT_" + f.name.upper())

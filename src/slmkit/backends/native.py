@@ -2,50 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from slmkit.backends.base import Capabilities
+from slmkit.backends.source import Source, open_source
 from slmkit.engine.cache import Cache
-from slmkit.engine.defaults import generation_defaults, stop_ids
 from slmkit.engine.job import Task
 from slmkit.engine.memory import CachePlan, plan_cache
 from slmkit.engine.step import Engine
 from slmkit.engine.worker import Events, Worker
 from slmkit.errors import ContextExceeded, NotEnoughMemory, OptionError, RequestError
-from slmkit.models.registry import architecture
 from slmkit.ops.choose import choose
 from slmkit.ops.matrix import Matrix
 from slmkit.ops.segments import BLOCK
 from slmkit.options import LoadOptions, Options
-from slmkit.text.prompt import Prompt, chat_prompt, text_prompt
-from slmkit.text.template import ChatTemplate
+from slmkit.text.prompt import Prompt, text_prompt
 from slmkit.text.tokenizer import Tokenizer
-from slmkit.weights.checkpoint import Checkpoint
-from slmkit.weights.load import Weights, load_weights
-from slmkit.weights.locate import locate
+from slmkit.weights.load import Weights, plan_weights, take_weights
+from slmkit.weights.locate import Notice, Progress
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from slmkit.request import Message, Request
-
-Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
-Notice = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A model ready to run, before any thread is started for it.   model, cache: None once it was closed."""
 
+    source: Source
     config: Any
     model: Any
     cache: Cache | None
     plan: CachePlan
     tokenizer: Tokenizer
-    folder: Path
     defaults: Options
     stop_ids: frozenset[int]
     facts: dict[str, Any]
@@ -77,14 +68,9 @@ class NativeBackend:
         """Events of one request, which starts now. Closing the iterator cancels it."""
         return self._worker.submit(self.task(request))
 
-    @cached_property
-    def template(self) -> ChatTemplate:
-        """Read when first needed: a model without a usable template can still complete text."""
-        return ChatTemplate.from_folder(self.loaded.folder, self.loaded.facts["architecture"])
-
     def render(self, messages: Sequence[Message], parse_special: bool = False) -> Prompt:
         """The exact prompt of a conversation: text and ids."""
-        return chat_prompt(messages, self.template, self.loaded.tokenizer, parse_special=parse_special)
+        return self.loaded.source.prompt(messages, parse_special=parse_special)
 
     def close(self) -> None:
         """End what is running and give the memory back, also while somebody holds this; later requests are refused."""
@@ -184,24 +170,21 @@ class NativeBackend:
 
 
 def load(name: str, options: LoadOptions, progress: Progress | None = None, notice: Notice | None = None) -> Loaded:
-    """Find, check and open a model; every fault is found before any of its memory is taken."""
-    folder = locate(name).path
-    checkpoint = Checkpoint.open(folder)
-    family = architecture(checkpoint.config)
-    config = family.Config.from_dict(checkpoint.config)
-    defaults = generation_defaults(checkpoint.generation_config)
-    stops = stop_ids(checkpoint.generation_config, checkpoint.config, config.vocab_size)
-    tokenizer = Tokenizer.from_folder(folder)
+    """Find, check and open a model; every fault that shows in headers is found before any of its memory is taken."""
+    source = open_source(name, offline=bool(options.offline), progress=progress, notice=notice)
+    config, tokenizer = source.config, source.tokenizer
     tokenizer.require_fit(config.vocab_size)
-    ops = choose(options.kernels or "auto", options.threads)
-    weights = load_weights(checkpoint, family.expected_tensors(config), options.quantize, ops=ops, progress=progress)
-    dtype = {"f16": "float16", "f32": "float32"}[_cache_type(options, weights.quantization)]
+    defaults, stops = source.defaults, source.stop_ids
+    planned = plan_weights(source.tensors, source.expected, options.quantize)
+    dtype = {"f16": "float16", "f32": "float32"}[_cache_type(options, planned.quantization)]
     shape = (config.num_hidden_layers, config.num_key_value_heads, config.head_dim)
-    plan = plan_cache(config.max_position_embeddings, options.ctx, shape, dtype, weights.nbytes)
+    plan = plan_cache(config.max_position_embeddings, options.ctx or source.ctx, shape, dtype, planned.n_bytes)
+    ops = choose(options.kernels or "auto", options.threads)
+    weights = take_weights(planned, ops=ops, progress=progress)
     facts = {
         "name": name,
-        "folder": str(folder),
-        "architecture": checkpoint.config["model_type"],
+        "path": str(source.path),
+        "architecture": source.architecture,
         "parameters": weights.parameters,
         "quantization": weights.quantization,
         "weight_bytes": weights.nbytes,
@@ -217,12 +200,12 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
         if line and notice:
             notice(line)
     return Loaded(
+        source=source,
         config=config,
-        model=family.MODEL(config, weights, ops),
+        model=source.family.MODEL(config, weights, ops),
         cache=Cache(plan.n_blocks, *shape, dtype),
         plan=plan,
         tokenizer=tokenizer,
-        folder=folder,
         defaults=defaults,
         stop_ids=stops,
         facts=facts,

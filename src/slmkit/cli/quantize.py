@@ -24,20 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from slmkit.models.registry import architecture
+    from slmkit.backends.source import FolderSource, open_source
     from slmkit.ops.choose import choose
-    from slmkit.weights.checkpoint import Checkpoint
-    from slmkit.weights.locate import locate
     from slmkit.weights.quantize import quantize_folder
 
     if not args.out.strip():
         raise RequestError("OUT is empty; give the folder to write")
     start = time.perf_counter()
-    checkpoint = Checkpoint.open(locate(args.model).path)
-    family = architecture(checkpoint.config)
-    expected = family.expected_tensors(family.Config.from_dict(checkpoint.config))
     with Watch(args.quiet) as watch:
-        done = quantize_folder(checkpoint, expected, args.to, Path(args.out), force=args.force,
+        source = open_source(args.model, progress=watch.progress, notice=watch.notice)
+        if not isinstance(source, FolderSource):
+            raise RequestError(f"{args.model} is a GGUF file, and `slm quantize` takes a folder; "
+                               f"`slm run {args.model} --quantize {args.to}` packs it into the cache")  # fmt: skip
+        done = quantize_folder(source.tensors, source.expected, args.to, Path(args.out), force=args.force,
                                ops=choose("auto", None), progress=watch.progress)  # fmt: skip
     facts = {
         "model": args.model,

@@ -25,20 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from slmkit.text.prompt import chat_prompt
-    from slmkit.text.template import ChatTemplate
-    from slmkit.text.tokenizer import Tokenizer
-    from slmkit.untrusted import read_json
-    from slmkit.weights.locate import locate
+    from slmkit.backends.source import open_source
 
     text = required_text(args.text, "prompt")
     messages = [Message("system", args.system)] if args.system else []
-    folder = locate(args.model).path
-    config = read_json(folder / "config.json", 1 << 20)
-    template = ChatTemplate.from_folder(folder, str(config.get("model_type", "")))
-    prompt = chat_prompt(
-        [*messages, Message("user", text)], template, Tokenizer.from_folder(folder), parse_special=args.parse_special
-    )
+    source = open_source(args.model)
+    prompt = source.prompt([*messages, Message("user", text)], parse_special=args.parse_special)
     if args.json:
         terminal.write(json.dumps({"text": prompt.text, "ids": prompt.ids}, ensure_ascii=False) + "\n")
     else:

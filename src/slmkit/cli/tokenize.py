@@ -24,11 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from slmkit.text.tokenizer import Tokenizer
-    from slmkit.weights.locate import locate
+    from slmkit.backends.source import open_source
 
     text = required_text(args.text, "text")
-    tokenizer = Tokenizer.from_folder(locate(args.model).path)
+    tokenizer = open_source(args.model).tokenizer
     ids = tokenizer.encode(text, specials=args.specials)
     pieces = [tokenizer.id_to_piece(id_) for id_ in ids]
     if args.json:

@@ -30,7 +30,7 @@ class Checkpoint:
     """
 
     told_by = "config.json"
-    dtypes = ("F32", "F16", "BF16")
+    dtypes: tuple[str, ...] = ("F32", "F16", "BF16")
     keeps_numbers = False
 
     def __init__(self, folder: Path, config: Mapping[str, Any], files: Iterable[SafetensorsFile]) -> None:

@@ -35,7 +35,8 @@ def check_headers(expected: Mapping[str, Shape], source: TensorSource, ignored: 
     """As check_tensors, but reads no tensor: gives the names of those that are yet to be compared (see TIED)."""
     held = [name for name in source.names if not any(fnmatchcase(name, pattern) for pattern in ignored)]
     copies = [name for name in held if name not in expected and TIED.get(name) in expected]
-    check_shapes(expected, {name: source.shape(name) for name in held if name not in copies}, source.where, source.told_by)
+    shapes = {name: source.shape(name) for name in held if name not in copies}
+    check_shapes(expected, shapes, source.where, source.told_by)
     unusable = [name for name in expected if source.dtype(name) not in source.dtypes]
     if unusable:
         kinds = _some(unusable, lambda name: f"{shown(name)} is {source.dtype(name)}")

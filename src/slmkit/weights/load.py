@@ -100,9 +100,9 @@ def load_weights(
     ops: Any = None,
     progress: Progress | None = None,
 ) -> Weights:
-    """The expected tensors of a model, planned and taken at once.   source: its files, or the folder of a checkpoint."""
-    checkpoint = Checkpoint.open(source) if isinstance(source, Path) else source
-    return take_weights(plan_weights(checkpoint, expected, quantize), ops=ops, progress=progress)
+    """The expected tensors of a model, planned and taken at once.   source: its files, or a checkpoint's folder."""
+    files: TensorSource = Checkpoint.open(source) if isinstance(source, Path) else source
+    return take_weights(plan_weights(files, expected, quantize), ops=ops, progress=progress)
 
 
 def take_weights(plan: WeightPlan, *, ops: Any = None, progress: Progress | None = None) -> Weights:

@@ -1,4 +1,4 @@
-"""What a set of weight files looks like to those who check, pack and map it: safetensors and GGUF have the same face."""
+"""What weight files look like to those who check, pack and map them: safetensors and GGUF have the same face."""
 
 from __future__ import annotations
 
