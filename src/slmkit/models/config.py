@@ -30,10 +30,13 @@ def is_idle(value: Any) -> bool:
 
 
 class ConfigReader:
-    """Typed access to a config.json; remembers what was read, so that what was not can be refused."""
+    """Typed access to a config.json; remembers what was read, so that what was not can be refused.
 
-    def __init__(self, raw: Mapping[str, Any], family: str) -> None:
-        self.raw, self.family = raw, family
+    source: what messages call the settings, where they come from another file.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], family: str, source: str = "config.json") -> None:
+        self.raw, self.family, self.source = raw, family, source
         self._seen = {"rope_scaling", "rope_parameters"}
 
     def integer(
@@ -43,21 +46,32 @@ class ConfigReader:
         value = self._get(key, default, within)
         low = 1 if default is None else min(1, default)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= most:
-            raise CheckpointError(f"config.json has {key} = {shown(value)}; it must be a whole number, {low} to {most}")
+            raise CheckpointError(
+                f"{self.source} has {key} = {shown(value)}; it must be a whole number, {low} to {most}"
+            )
         return value
 
     def number(self, key: str, default: float | None = None, within: Mapping[str, Any] | None = None) -> float:
         """A number above 0 that float32 can hold."""
         value = self._get(key, default, within)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < MOST:
-            raise CheckpointError(f"config.json has {key} = {shown(value)}; a number above 0 and below 1e30 is needed")
+            raise CheckpointError(
+                f"{self.source} has {key} = {shown(value)}; a number above 0 and below 1e30 is needed"
+            )
         return float(value)
 
     def boolean(self, key: str, default: bool) -> bool:
         """true or false."""
         value = self._get(key, default, None)
         if not isinstance(value, bool):
-            raise CheckpointError(f"config.json has {key} = {shown(value)}; true or false is needed")
+            raise CheckpointError(f"{self.source} has {key} = {shown(value)}; true or false is needed")
+        return value
+
+    def text(self, key: str, default: str) -> str:
+        """A word."""
+        value = self._get(key, default, None)
+        if not isinstance(value, str):
+            raise CheckpointError(f"{self.source} has {key} = {shown(value)}; a text is needed")
         return value
 
     def numbers(self, table: Mapping[str, Any], key: str, count: int) -> tuple[float, ...]:
@@ -68,32 +82,38 @@ class ConfigReader:
         )
         if not ok or len(values) != count:  # type: ignore[arg-type]
             size = len(values) if isinstance(values, list) else "no"
-            raise CheckpointError(f"config.json has {size} usable values in {key}; {count} numbers above 0 are needed")
+            raise CheckpointError(
+                f"{self.source} has {size} usable values in {key}; {count} numbers above 0 are needed"
+            )
         return tuple(float(v) for v in values)  # type: ignore[union-attr]
 
     def must_be(self, key: str, accepted: Any, default: Any) -> None:
         """Refuse any other value."""
         value = self._get(key, default, None)
         if value != accepted:
-            raise UnsupportedModel(f"config.json has {key} = {shown(value)}; {self.family} here has only {accepted!r}")
+            raise UnsupportedModel(
+                f"{self.source} has {key} = {shown(value)}; {self.family} here has only {accepted!r}"
+            )
 
     def require(self, condition: bool, problem: str) -> None:
         """Refuse a combination that cannot be computed."""
         if not condition:
-            raise UnsupportedModel(f"config.json cannot be used: {problem}")
+            raise UnsupportedModel(f"{self.source} cannot be used: {problem}")
 
     def known(self, table: Mapping[str, Any], name: str, keys: Collection[str]) -> None:
         """Refuse a table with keys outside `keys`."""
         extra = sorted(set(table) - set(keys))
         if extra:
-            raise UnsupportedModel(f"{name} in config.json has {shown(extra[0])}; {self.family} here does not know it")
+            raise UnsupportedModel(
+                f"{name} in {self.source} has {shown(extra[0])}; {self.family} here does not know it"
+            )
 
     def rope_parameters(self) -> Mapping[str, Any]:
         """The rotary settings, whether spelled `rope_scaling` or `rope_parameters`; empty for plain RoPE."""
         new, old = self.raw.get("rope_parameters") or {}, self.raw.get("rope_scaling") or {}
         for table in (new, old):
             if not isinstance(table, Mapping):
-                raise CheckpointError(f"config.json has {shown(table)} for its rotary settings; it takes an object")
+                raise CheckpointError(f"{self.source} has {shown(table)} for its rotary settings; it takes an object")
         self.require(not new or not old or new == old, "rope_parameters and rope_scaling both say how positions turn")
         table = new or old
         for key in ("original_max_position_embeddings", "rope_theta", "partial_rotary_factor"):
@@ -102,12 +122,12 @@ class ConfigReader:
                          f"{key} is {shown(outside)}, and {shown(inside)} among the rotary settings")  # fmt: skip
         return table
 
-    def finish(self) -> None:
-        """Refuse a setting that nobody read, is switched on, and is not known to be neutral."""
+    def finish(self, neutral: Collection[str] = NEUTRAL) -> None:
+        """Refuse a setting that nobody read, is switched on, and is not among the neutral ones."""
         for key, value in self.raw.items():
-            if key not in self._seen and key not in NEUTRAL and not key.startswith("_") and not is_idle(value):
+            if key not in self._seen and key not in neutral and not key.startswith("_") and not is_idle(value):
                 raise UnsupportedModel(
-                    f"config.json has {shown(key)} = {shown(value)}, which {self.family} here does not know; "
+                    f"{self.source} has {shown(key)} = {shown(value)}, which {self.family} here does not know; "
                     "remove the key if it does not change what the model computes"
                 )
 
@@ -117,5 +137,5 @@ class ConfigReader:
             if table.get(key) is not None:
                 return table[key]
         if default is None:
-            raise CheckpointError(f"config.json lacks {key}, which a {self.family} model needs")
+            raise CheckpointError(f"{self.source} lacks {key}, which a {self.family} model needs")
         return default

@@ -49,9 +49,12 @@ class Config:
     tie_word_embeddings: bool
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Config:
-        """Read and check a config.json.   Raises UnsupportedModel for a setting that is not implemented."""
-        read = ConfigReader(raw, "phi3")
+    def from_dict(cls, raw: Mapping[str, Any], source: str = "config.json") -> Config:
+        """Read and check a config.json.   Raises UnsupportedModel for a setting that is not implemented.
+
+        source: what messages call it, where the settings come from another file.
+        """
+        read = ConfigReader(raw, "phi3", source)
         read.must_be("architectures", ["Phi3ForCausalLM"], default=["Phi3ForCausalLM"])
         read.must_be("hidden_act", "silu", default="silu")
         read.must_be("attention_bias", False, default=False)

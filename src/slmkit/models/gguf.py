@@ -1,0 +1,319 @@
+"""What the metadata and the tensor names of a GGUF file mean, in the words of config.json, and the way back.
+
+The words are those of llama.cpp's converters. A file is read to the same settings as the checkpoint it was made from,
+so that models/phi3.py checks and runs both alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import nextafter
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slmkit.errors import CheckpointError, UnsupportedModel
+from slmkit.models import phi3
+from slmkit.models.config import ConfigReader
+from slmkit.untrusted import shown
+
+SOURCE = "the GGUF file"  # what messages call the settings
+QUANTIZATION_VERSION = 2  # of the block layouts; older ones lie differently in memory
+
+# In models/config.py's sense: they change no number.
+_NEUTRAL_SUFFIXES = ("vocab_size", "rope.scaling.finetuned")
+# Switched on unless they have this value; what is absent has it.
+_FIXED_SUFFIXES: dict[str, tuple[Any, ...]] = {"attention.causal": (True,), "rope.scaling.factor": (0, 1)}
+_FACTORS = re.compile(r"(?:blk\.[0-9]{1,4}\.)?rope_factors_(long|short)\.weight")
+_BLOCK = re.compile(r"blk\.(0|[1-9][0-9]{0,3})\.([a-z_]+\.weight)")
+
+
+class _Tensor(Protocol):
+    @property
+    def type(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+Tensors = Mapping[str, _Tensor]
+Values = Callable[[str], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How one family is spelled in GGUF.
+
+    outside, block: GGUF tensor name -> the hub's, of those outside and inside a block (`model.layers.N.` goes before).
+    joined: the hub's name -> the GGUF names of the parts that some files keep apart, in the order of their rows.
+    """
+
+    config: Callable[[Mapping[str, Any], Tensors, Values], dict[str, Any]]
+    outside: Mapping[str, str]
+    block: Mapping[str, str]
+    joined: Mapping[str, tuple[str, ...]]
+
+
+def read_config(metadata: Mapping[str, Any], tensors: Tensors, tensor: Values) -> dict[str, Any]:
+    """The model's settings as a config.json would have them.
+
+    tensors: everything that has a type and a shape, by name.   tensor: gives the values of one of them.
+    Raises UnsupportedModel for what slmkit cannot run and for settings that it does not know and that are switched on,
+    CheckpointError for values that cannot be.
+    """
+    return _architecture(metadata).config(metadata, tensors, tensor)
+
+
+def tensor_names(config: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The hub's name of each tensor -> its names in the file; several are one tensor, their rows one after another.
+
+    config: as read_config gives it.   tensors: of the file, by name.
+    Names that mean nothing here come out as they are, so that they are found to be too much. The factors of LongRoPE
+    come out as buffers (weights/expect.py: IGNORED), because read_config has read them.
+    Raises CheckpointError for a name that is the hub's already.
+    """
+    known = ARCHITECTURES[config["model_type"]]
+    parts = {part: whole for whole, names in known.joined.items() for part in names}
+    found: dict[str, tuple[str, ...]] = {}
+    for name in tensors:
+        block = _BLOCK.fullmatch(name)
+        if name in known.outside:
+            found[known.outside[name]] = (name,)
+        elif _FACTORS.fullmatch(name):
+            found[f"{name}.rotary_emb.inv_freq"] = (name,)
+        elif block and block[2] in parts and _is_split(block, known.joined[parts[block[2]]], tensors):
+            names = tuple(f"blk.{block[1]}.{part}" for part in known.joined[parts[block[2]]])
+            found[f"model.layers.{block[1]}.{parts[block[2]]}"] = names
+        elif block and block[2] in known.block:
+            found[f"model.layers.{block[1]}.{known.block[block[2]]}"] = (name,)
+        elif name.startswith(("model.", "lm_head.")):
+            raise CheckpointError(
+                f"{SOURCE} has a tensor {shown(name)}, which is no name that GGUF uses for {config['model_type']}; "
+                "convert the model again"
+            )
+        else:
+            found[name] = (name,)
+    return found
+
+
+def write_config(config: phi3.Config) -> dict[str, Any]:
+    """The `phi3.*` metadata of a model: whole numbers as int, the others as float."""
+    keys: dict[str, Any] = {
+        "context_length": config.max_position_embeddings,
+        "rope.scaling.original_context_length": (
+            config.rope_scaling.original_context if config.rope_scaling else config.max_position_embeddings
+        ),
+        "embedding_length": config.hidden_size,
+        "feed_forward_length": config.intermediate_size,
+        "block_count": config.num_hidden_layers,
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": config.num_key_value_heads,
+        "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+        "rope.dimension_count": config.rotary_dim,
+        "rope.freq_base": config.rope_theta,
+        "attention.sliding_window": config.sliding_window,
+        "vocab_size": config.vocab_size,
+    }
+    if config.head_dim * config.num_attention_heads != config.hidden_size:
+        keys |= {"attention.key_length": config.head_dim, "attention.value_length": config.head_dim}
+    if config.rope_scaling:
+        keys["rope.scaling.attn_factor"] = config.rope_scaling.attention_factor
+    return {f"phi3.{key}": value for key, value in keys.items()}
+
+
+def write_factors(config: phi3.Config) -> dict[str, NDArray[np.float32]]:
+    """The tensors that hold LongRoPE's factors, by name; none for plain RoPE."""
+    rope = config.rope_scaling
+    if rope is None:
+        return {}
+    tables = {"rope_factors_long.weight": rope.long, "rope_factors_short.weight": rope.short}
+    return {name: np.asarray(values, np.float32) for name, values in tables.items()}
+
+
+def gguf_name(model_type: str, name: str) -> str:
+    """GGUF's name of a tensor that the hub calls `name`."""
+    known = ARCHITECTURES[model_type]
+    names = {theirs: ours for ours, theirs in known.outside.items()}
+    if name in names:
+        return names[name]
+    _, _, layer, rest = name.split(".", 3)
+    return f"blk.{layer}.{next(ours for ours, theirs in known.block.items() if theirs == rest)}"
+
+
+def decimal(value: float) -> float:
+    """A number that was stored as float32, as it was written before: 9.99999975e-06 is 1e-05."""
+    near = np.float32(value) if abs(value) < 1e38 else None
+    return float(str(near)) if near is not None and float(near) == value else value
+
+
+def _architecture(metadata: Mapping[str, Any]) -> Architecture:
+    name, kind = metadata.get("general.architecture"), metadata.get("general.type", "model")
+    known = ", ".join(ARCHITECTURES)
+    if name == "clip" or kind == "mmproj":
+        raise UnsupportedModel(
+            f"{SOURCE} is the vision part of a model (mmproj), which slmkit does not run; give the language model's "
+            f"own file, of the architecture {known}"
+        )
+    if kind != "model":
+        raise UnsupportedModel(f"{SOURCE} holds {shown(kind)}, no model; give a file whose general.type is 'model'")
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        raise UnsupportedModel(
+            f"{SOURCE} has general.architecture {shown(name)}, which is not implemented; the architectures here are: "
+            f"{known}"
+        )
+    version = metadata.get("general.quantization_version", QUANTIZATION_VERSION)
+    if version != QUANTIZATION_VERSION or isinstance(version, bool):
+        raise UnsupportedModel(
+            f"{SOURCE} has general.quantization_version {shown(version)}, and its blocks lie as no reader of today "
+            f"expects; only {QUANTIZATION_VERSION} is accepted: take a newer file"
+        )
+    return ARCHITECTURES[name]
+
+
+def _phi3_config(metadata: Mapping[str, Any], tensors: Tensors, tensor: Values) -> dict[str, Any]:
+    read = _reader(metadata, "phi3")
+
+    def whole(key: str, default: int | None = None) -> int:
+        return read.integer(f"phi3.{key}", default)
+
+    heads, hidden, layers = whole("attention.head_count"), whole("embedding_length"), whole("block_count")
+    kv_heads, context = whole("attention.head_count_kv", default=heads), whole("context_length")
+    head_dim = whole("attention.key_length", default=max(hidden // heads, 1))
+    read.require(whole("attention.value_length", default=head_dim) == head_dim,
+                 "its values have another length than its keys")  # fmt: skip
+    rotated = whole("rope.dimension_count", default=head_dim)
+    read.require(0 < rotated <= head_dim, f"{rotated} of {head_dim} features of a head are to be rotated")
+    told = "phi3.attention.sliding_window" in metadata
+    window = whole("attention.sliding_window", default=0) if told else _default_window(layers, kv_heads, context)
+    config: dict[str, Any] = {
+        "model_type": "phi3",
+        "vocab_size": _vocabulary(tensors),
+        "hidden_size": hidden,
+        "intermediate_size": whole("feed_forward_length"),
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "max_position_embeddings": context,
+        "original_max_position_embeddings": whole("rope.scaling.original_context_length", default=context),
+        "rms_norm_eps": read.number("phi3.attention.layer_norm_rms_epsilon"),
+        "rope_theta": read.number("phi3.rope.freq_base", default=10000.0),
+        "sliding_window": window or None,
+        "tie_word_embeddings": "output.weight" not in tensors,
+    }
+    if head_dim * heads != hidden:
+        read.require("phi3.attention.key_length" in metadata,
+                     f"{hidden} features do not divide into {heads} heads")  # fmt: skip
+        config["head_dim"] = head_dim
+    if rotated != head_dim:
+        config["partial_rotary_factor"] = _share(rotated, head_dim)
+    config["rope_scaling"] = _rope_scaling(read, config, rotated // 2, tensors, tensor)
+    read.finish(neutral=frozenset(f"phi3.{key}" for key in _NEUTRAL_SUFFIXES))
+    return config
+
+
+def _reader(metadata: Mapping[str, Any], name: str) -> ConfigReader:
+    """Access to the keys of one architecture; float32 numbers as they were written."""
+    raw: dict[str, Any] = {}
+    for key, value in metadata.items():
+        if not key.startswith(f"{name}."):
+            continue
+        if isinstance(value, (np.ndarray, list)):
+            raise UnsupportedModel(f"{SOURCE} has a list in {shown(key)}; {name} here takes a single value")
+        suffix = key.removeprefix(f"{name}.")
+        if suffix in _FIXED_SUFFIXES:
+            if value not in _FIXED_SUFFIXES[suffix]:
+                raise UnsupportedModel(
+                    f"{SOURCE} has {key} = {shown(value)}; {name} here has only {_FIXED_SUFFIXES[suffix][-1]!r}"
+                )
+            continue
+        raw[key] = decimal(value) if isinstance(value, float) else value
+    return ConfigReader(raw, name, SOURCE)
+
+
+def _vocabulary(tensors: Tensors) -> int:
+    embedding = tensors.get("token_embd.weight")
+    if embedding is None or len(embedding.shape) != 2:
+        raise CheckpointError(f"{SOURCE} lacks a matrix token_embd.weight, which every model has; fetch it again")
+    return embedding.shape[0]
+
+
+def _default_window(layers: int, kv_heads: int, context: int) -> int:
+    """Of files made before the key was; the rule is llama.cpp's (its change 8931), and knows the published models."""
+    if layers in (32, 40) and context == 4096:
+        return 2047
+    if (layers, kv_heads, context) == (32, 32, 131072):
+        return 262144
+    return 131072 if (layers, context) == (40, 131072) else 0
+
+
+def _share(part: int, whole: int) -> float:
+    """The fraction of which int(whole * fraction) is `part`, whatever the rounding."""
+    fraction = part / whole
+    return fraction if int(whole * fraction) == part else nextafter(fraction, 1.0)
+
+
+def _rope_scaling(
+    read: ConfigReader, config: Mapping[str, Any], pairs: int, tensors: Tensors, tensor: Values
+) -> dict[str, Any] | None:
+    kind = read.text("phi3.rope.scaling.type", default="none")
+    factor = read.number("phi3.rope.scaling.attn_factor", default=1.0)
+    factors = {which: _factors(which, pairs, tensors, tensor) for which in ("long", "short")}
+    read.require(kind in ("none", "linear", "longrope"), f"rope type {shown(kind)} is not one of none, longrope")
+    read.require((factors["long"] is None) == (factors["short"] is None),
+                 "it has only one of rope_factors_long and rope_factors_short")  # fmt: skip
+    if factors["long"] is None:
+        read.require(kind != "longrope", "its rope type is longrope, and it has no rope_factors")
+        read.require(factor == 1.0, f"rope.scaling.attn_factor is {factor}, and it has no rope_factors")
+        lost = config["max_position_embeddings"] == 131072 and config["original_max_position_embeddings"] == 4096
+        read.require(not lost, "it stretches a context of 4096 to 131072 and has no rope_factors, which early "
+                               "converters lost; take a newer file")  # fmt: skip
+        return None
+    scaling = {"type": "longrope", "long_factor": factors["long"], "short_factor": factors["short"]}
+    if "phi3.rope.scaling.attn_factor" in read.raw:
+        scaling["attention_factor"] = factor
+    return scaling
+
+
+def _factors(which: str, pairs: int, tensors: Tensors, tensor: Values) -> list[float] | None:
+    """One table of factors. Some converters keep it in each block; then all must be the same."""
+    names = [name for name in tensors if (match := _FACTORS.fullmatch(name)) and match[1] == which]
+    for name in names:
+        if tensors[name].type != "F32" or tuple(tensors[name].shape) != (pairs,):
+            raise CheckpointError(
+                f"{SOURCE} has {name} as {tensors[name].type} {list(tensors[name].shape)}; F32 [{pairs}] is needed"
+            )
+    found = [np.array(tensor(name), np.float32) for name in names]
+    for name, values in zip(names, found, strict=True):
+        if not np.array_equal(values, found[0]):
+            raise CheckpointError(f"{SOURCE} has other factors in {name} than in {names[0]}; one table is accepted")
+    return [float(value) for value in found[0]] if found else None
+
+
+def _is_split(block: re.Match[str], names: tuple[str, ...], tensors: Mapping[str, Any]) -> bool:
+    return all(f"blk.{block[1]}.{name}" in tensors for name in names)
+
+
+_PHI3 = Architecture(
+    config=_phi3_config,
+    outside={
+        "token_embd.weight": "model.embed_tokens.weight",
+        "output_norm.weight": "model.norm.weight",
+        "output.weight": "lm_head.weight",
+    },
+    block={
+        "attn_norm.weight": "input_layernorm.weight",
+        "attn_qkv.weight": "self_attn.qkv_proj.weight",
+        "attn_output.weight": "self_attn.o_proj.weight",
+        "ffn_norm.weight": "post_attention_layernorm.weight",
+        "ffn_up.weight": "mlp.gate_up_proj.weight",  # gate first, then up
+        "ffn_down.weight": "mlp.down_proj.weight",
+    },
+    joined={
+        "self_attn.qkv_proj.weight": ("attn_q.weight", "attn_k.weight", "attn_v.weight"),
+        "mlp.gate_up_proj.weight": ("ffn_gate.weight", "ffn_up.weight"),
+    },
+)
+
+ARCHITECTURES: dict[str, Architecture] = {"phi3": _PHI3}
