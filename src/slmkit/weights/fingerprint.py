@@ -14,8 +14,8 @@ from pathlib import Path
 from slmkit.errors import CheckpointError, StorageError
 from slmkit.untrusted import open_regular, read_json
 from slmkit.weights.atomic import make_folder, write_atomically
+from slmkit.weights.mapped import FileIdentity
 from slmkit.weights.packing import READING, Progress, silent
-from slmkit.weights.safetensors import FileIdentity
 from slmkit.weights.tensors import SourceFile, TensorSource
 
 # A file written to again within one tick of the file system's clock keeps its times. FAT has the coarsest tick: 2 s.
@@ -47,30 +47,37 @@ def source_sha256(source: TensorSource, progress: Progress = silent, memo: Path 
 def _remembered(file: SourceFile, memo: Path | None, progress: Callable[[int], None]) -> str:
     if memo is None:
         return _sha256(file, progress)
-    where = os.path.realpath(file.path)
-    note = memo / f"{hashlib.sha256(os.fsencode(where)).hexdigest()}.json"
-    known = _read_note(note, file.identity)
-    if known:
+    if known := known_sha256(file.path, file.identity, memo):
         return known
     settled = time.time_ns() - max(file.identity.mtime_ns, file.identity.ctime_ns) > SETTLED_NS
     digest = _sha256(file, progress)
-    promised = _PROMISE.fullmatch(os.path.basename(where))
+    promised = _PROMISE.fullmatch(os.path.basename(os.path.realpath(file.path)))
     if promised and promised[1].lower() != digest:
         raise CheckpointError(f"{file.path} is damaged: its SHA-256 is not the one in its name; fetch the model again")
     if settled:
-        with suppress(StorageError):  # a cache that can only be read still serves; the file is read again next time
-            make_folder(memo)
-            write_atomically(note, json.dumps({"identity": file.identity, "sha256": digest}).encode())
+        note_sha256(file.path, file.identity, digest, memo)
     return digest
 
 
-def _read_note(note: Path, identity: FileIdentity) -> str | None:
+def known_sha256(path: Path, identity: FileIdentity, memo: Path) -> str | None:
+    """The hash noted for a file of that identity, if any."""
     try:
-        found = read_json(note, 1 << 16)
+        found = read_json(_note(path, memo), 1 << 16)
     except CheckpointError:
         return None
     digest = found.get("sha256")
     return digest if found.get("identity") == list(identity) and isinstance(digest, str) else None
+
+
+def note_sha256(path: Path, identity: FileIdentity, digest: str, memo: Path) -> None:
+    """Note the hash of a file that nobody writes to any more."""
+    with suppress(StorageError):  # a cache that can only be read still serves; the file is read again next time
+        make_folder(memo)
+        write_atomically(_note(path, memo), json.dumps({"identity": identity, "sha256": digest}).encode())
+
+
+def _note(path: Path, memo: Path) -> Path:
+    return memo / f"{hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()}.json"
 
 
 def _sha256(file: SourceFile, progress: Callable[[int], None]) -> str:

@@ -5,48 +5,30 @@ Our own because the safetensors library cannot hand a bfloat16 tensor to NumPy.
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
 from slmkit.untrusted import open_regular, shown
 from slmkit.weights.atomic import PartialFile
 from slmkit.weights.header import DTYPES, MOST_HEADER_BYTES, Header, parse_header, plan_header
+from slmkit.weights.mapped import FileIdentity, MappedFile
 
 
-class FileIdentity(NamedTuple):
-    """What changes when a file is replaced or written to: also ctime, which no tool can set back."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, fd: int) -> FileIdentity:
-        s = os.fstat(fd)
-        return cls(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
-
-
-class SafetensorsFile:
+class SafetensorsFile(MappedFile):
     """A safetensors file, its header checked. Tensors are views of a read-only map.
 
     Raises CheckpointError, in one sentence, for every way in which the file can be wrong.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._map: mmap.mmap | None = None
         fd = open_regular(path)
         try:
-            self.identity = FileIdentity.of(fd)
+            super().__init__(path, FileIdentity.of(fd))
             self._header = _read_header(fd, self.identity.size, path)
         finally:
             os.close(fd)
@@ -59,32 +41,7 @@ class SafetensorsFile:
         Raises CheckpointError if the file is not the one that was opened any more.
         """
         info = self.tensors[name]
-        dtype = DTYPES[info.dtype]
-        start = self._header.data_start + info.start
-        view: NDArray[Any] = np.ndarray(info.shape, dtype, buffer=self._mapped(), offset=start)
-        if not view.flags.aligned:
-            view = view.copy()
-            view.flags.writeable = False
-        return view
-
-    def release(self) -> None:
-        """Give the memory back: the map goes with the last view of it, and its pages leave this process now."""
-        if self._map is not None and hasattr(self._map, "madvise"):
-            self._map.madvise(mmap.MADV_DONTNEED)  # views stay valid: a page that is touched again is read again
-        self._map = None
-
-    def _mapped(self) -> mmap.mmap:
-        if self._map is None:
-            fd = open_regular(self.path)
-            try:
-                if FileIdentity.of(fd) != self.identity:
-                    raise CheckpointError(f"{self.path} changed while it was being read; load the model again")
-                self._map = mmap.mmap(fd, self.identity.size, access=mmap.ACCESS_READ)
-            except (OSError, ValueError, OverflowError) as error:
-                raise CheckpointError(f"{self.path} cannot be mapped ({error}); is it on an ordinary disk?") from None
-            finally:
-                os.close(fd)
-        return self._map
+        return self.view(DTYPES[info.dtype], info.shape, self._header.data_start + info.start)
 
 
 class SafetensorsWriter:

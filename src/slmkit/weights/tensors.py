@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from slmkit.ops.matrix import Matrix
 
 if TYPE_CHECKING:
-    from slmkit.weights.safetensors import FileIdentity
+    from slmkit.weights.mapped import FileIdentity
 
 Shape = tuple[int, ...]
 
