@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
 from slmkit.untrusted import open_regular, shown
-from slmkit.weights.atomic import PartialFile
 from slmkit.weights.header import DTYPES, MOST_HEADER_BYTES, Header, parse_header, plan_header
 from slmkit.weights.mapped import FileIdentity, MappedFile
+from slmkit.weights.stream import Place, TensorStream
 
 
 class SafetensorsFile(MappedFile):
@@ -44,12 +44,11 @@ class SafetensorsFile(MappedFile):
         return self.view(DTYPES[info.dtype], info.shape, self._header.data_start + info.start)
 
 
-class SafetensorsWriter:
-    """Writes tensors one by one, in the order of the plan: `begin`, `append`, and with `commit` the file appears.
+class SafetensorsWriter(TensorStream):
+    """Writes tensors one by one, in the order of the plan: see TensorStream.
 
     plan: (name, dtype, shape) of each tensor; every one will start at a multiple of 64 bytes.
-    metadata: text for text.   waiting: see PartialFile.
-    A context manager: left without a commit, nothing stays behind.   Raises StorageError.
+    metadata: text for text.
     """
 
     def __init__(
@@ -59,41 +58,12 @@ class SafetensorsWriter:
         metadata: Mapping[str, str],
         waiting: Callable[[], None] | None = None,
     ) -> None:
-        self._head, header = plan_header(plan, metadata)
-        self._left = list(header.tensors.items())[::-1]  # the next one last
-        self._at = 0  # bytes of data written
-        self.n_bytes = len(self._head) + max((info.end for info in header.tensors.values()), default=0)
-        self._file = PartialFile(path, self.n_bytes, waiting)
-
-    def begin(self) -> None:
-        """Write the header. Raises StorageError, with both numbers, if the disk has no room for the whole file."""
-        self._file.begin()
-        self._file.write(self._head)
-
-    def append(self, name: str, data: NDArray[Any]) -> None:
-        """The next piece of tensor `name`, in row-major order; pieces of one tensor may come in any number of calls."""
-        while self._left[-1][0] != name:
-            finished, info = self._left.pop()
-            assert info.end == self._at, f"{name} came before {finished} was complete"
-        info = self._left[-1][1]
-        assert data.dtype == DTYPES[info.dtype], f"{name} is {data.dtype}, the plan says {info.dtype}"
-        if self._at < info.start:
-            self._file.write(bytes(info.start - self._at))
-            self._at = info.start
-        self._at += data.nbytes
-        assert self._at <= info.end, f"{name} has more than its {info.end - info.start} bytes"
-        self._file.write(data)
-
-    def commit(self) -> None:
-        """Make the file appear."""
-        assert all(info.end == self._at for _, info in self._left), f"{self._left[0][0]} was not written"
-        self._file.commit()
-
-    def __enter__(self) -> SafetensorsWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.discard()
+        head, header = plan_header(plan, metadata)
+        places = {
+            name: Place(DTYPES[info.dtype], len(head) + info.start, len(head) + info.end)
+            for name, info in header.tensors.items()
+        }
+        super().__init__(path, head, places, max((place.end for place in places.values()), default=len(head)), waiting)
 
 
 def _read_header(fd: int, file_bytes: int, path: Path) -> Header:
