@@ -5,6 +5,8 @@ A matrix NAME [n, k] is two tensors, laid out as `ops/matrix.py` says:
     NAME.q4     U8   (tiles, groups, 256)      or    NAME.q8    I8   (tiles, groups, 512)
     NAME.scale  F16  (tiles, groups, 16)
 
+or one, in a K format: NAME.q4_k  U8  (tiles, k / 256, 2368), and so on.
+
 Anything else (norms) is F32 under its own name. The metadata has
 
     slmkit.layout          "1": the meaning of all this; another number is refused
@@ -24,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
-from slmkit.ops.matrix import PACKED, TILE, Matrix, tiles
+from slmkit.ops.matrix import PACKED, SUPER, SUPER_BYTES, TILE, Matrix, tiles
 from slmkit.untrusted import parse_json, shown
 from slmkit.weights.expect import check_shapes
 from slmkit.weights.header import DTYPES
@@ -92,8 +94,7 @@ def read_packed(file: SafetensorsFile, expected: Mapping[str, Shape]) -> dict[st
     plain = {name: info.shape for name, info in file.tensors.items() if name not in stored}
     found: dict[str, Tensor] = {}
     for format, name, n, k in matrices:
-        data, scale = (_stored(file, *tensor) for tensor in _matrix_plan(name, format, (n, k)))
-        found[name] = Matrix(format, n, k, data, scale)
+        found[name] = Matrix(format, n, k, *(_stored(file, *tensor) for tensor in _matrix_plan(name, format, (n, k))))
     check_shapes(expected, {name: (n, k) for _, name, n, k in matrices} | plain, file.path)
     found |= {name: _stored(file, name, "F32", shape) for name, shape in plain.items()}
     return {name: found[name] for name in expected}
@@ -101,6 +102,8 @@ def read_packed(file: SafetensorsFile, expected: Mapping[str, Shape]) -> dict[st
 
 def _matrix_plan(name: str, format: str, shape: Shape) -> list[tuple[str, str, Shape]]:
     t, g = tiles(*shape)
+    if format in SUPER_BYTES:
+        return [(f"{name}.{format}", "U8", (t, shape[1] // SUPER, SUPER_BYTES[format]))]
     return [
         (f"{name}.{format}", _DTYPES[format], (t, g, PACKED[format][1])),
         (f"{name}.scale", "F16", (t, g, TILE)),
@@ -111,8 +114,13 @@ def _matrices(file: SafetensorsFile) -> list[tuple[str, str, int, int]]:
     """(format, name, n, k) of each matrix, as the metadata has them."""
     raw = parse_json(file.metadata.get("slmkit.matrices", "").encode(), f"slmkit.matrices in {file.path}")
     for name, entry in raw.items():
-        known = isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str) and entry[0] in PACKED
-        if not known or not all(type(size) is int and 0 < size < 2**31 for size in entry[1:]):
+        known = isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)
+        known = known and entry[0] in (*PACKED, *SUPER_BYTES)
+        if (
+            not known
+            or not all(type(size) is int and 0 < size < 2**31 for size in entry[1:])
+            or (entry[0] in SUPER_BYTES and entry[2] % SUPER)
+        ):
             raise CheckpointError(
                 f"{file.path} describes matrix {shown(name)} by {shown(entry)}; quantize the model again"
             )

@@ -1,0 +1,97 @@
+"""Sources that are GGUF files: on their own, or in Ollama's store with what it says about their use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from slmkit.backends.source import Source
+from slmkit.engine.defaults import generation_defaults
+from slmkit.models import gguf as models
+from slmkit.options import Options
+from slmkit.text import gguf as text
+from slmkit.text.go_template import chosen_template
+from slmkit.text.template import ChatTemplate
+from slmkit.text.tokenizer import Tokenizer
+from slmkit.weights.gguf import GGUFFile, GGUFTensor, open_gguf
+from slmkit.weights.gguf_checkpoint import GGUFCheckpoint
+from slmkit.weights.ollama import OllamaModel
+
+
+class GGUFSource(Source):
+    """A GGUF file, or the first one of a split."""
+
+    origin = "gguf"
+
+    @cached_property
+    def files(self) -> tuple[GGUFFile, ...]:
+        """All shards, their headers read."""
+        return open_gguf(self.path)
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Of the first file, which speaks for all."""
+        return self.files[0].metadata
+
+    @cached_property
+    def _held(self) -> Mapping[str, GGUFTensor]:
+        return {name: tensor for file in self.files for name, tensor in file.tensors.items()}
+
+    @cached_property
+    def raw_config(self) -> Mapping[str, Any]:
+        return models.read_config(self.metadata, self._held, self._values)
+
+    @cached_property
+    def tensors(self) -> GGUFCheckpoint:
+        return GGUFCheckpoint(self.files, models.tensor_names(self.raw_config, self._held))
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return text.tokenizer(self.metadata)
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        return text.template(self.metadata)
+
+    @cached_property
+    def defaults(self) -> Options:
+        return generation_defaults(text.generation_config(self.metadata))
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        return text.stop_ids(self.metadata, self.config.vocab_size)
+
+    @property
+    def licence(self) -> str | None:
+        found = self.metadata.get("general.license")
+        return found if isinstance(found, str) else None
+
+    def _values(self, name: str) -> Any:
+        file = next(file for file in self.files if name in file.tensors)
+        return file.blocks(name)
+
+
+class OllamaSource(GGUFSource):
+    """A name in Ollama's store: a GGUF file with what the store says about how it is used."""
+
+    origin = "ollama"
+
+    def __init__(self, name: str, overlay: OllamaModel) -> None:
+        super().__init__(name, overlay.path)
+        self.overlay = overlay
+        self.system, self.ctx = overlay.system, overlay.ctx
+        self.examples = tuple(overlay.messages)
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        layer = self.overlay.template
+        return super().template if layer is None else ChatTemplate(chosen_template(layer, None, self.name))
+
+    @cached_property
+    def defaults(self) -> Options:
+        return Options(**self.overlay.options).over(super().defaults)
+
+    @property
+    def licence(self) -> str | None:
+        return self.overlay.licence or super().licence
