@@ -33,23 +33,54 @@ def test_tiny_is_the_bundled_model_even_beside_a_folder_of_that_name(
         locate("tiny")
 
 
-@pytest.mark.parametrize(
-    "name", ["phi3.5", "microsoft/Phi-3.5-mini-instruct", "phi3:mini-128k", "C:\\x", "./no", "/no", "../no", "x" * 5000]
-)
+@pytest.fixture(autouse=True)
+def _an_empty_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no hub cache"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "no store"))
+
+
+@pytest.mark.parametrize("name", ["no-such", "a/b/c", "C:\\x", "C:/x", "./no", "/no", "../no", "a/b.gguf", "x" * 5000])
 def test_a_name_that_nothing_answers_to_says_what_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelNotFound, match=r"tiny .the bundled model., folders") as refused:
+    with pytest.raises(ModelNotFound, match=r"tiny .the bundled model., short .*, owner/name .*, folders") as refused:
         locate(name)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 500
 
 
-def test_a_hub_name_gets_the_command_that_fetches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["phi3", "microsoft/Phi-3-mini-4k-instruct", "phi3@v2", "a/b:Q4_K_M"])
+def test_offline_a_hub_name_that_is_not_cached_says_what_to_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelNotFound, match=r"nothing is fetched offline; run `slm pull \S+` where there is a network"):
+        locate(name, offline=True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelNotFound, match="nothing is fetched offline"):
+        locate(name)
+
+
+def test_a_short_name_means_itself_and_another_name_a_path_before_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("phi3", "models/phi"):
+        (tmp_path / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelNotFound, match="hf download microsoft/Phi-3-mini-4k-instruct --local-dir"):
-        locate("microsoft/Phi-3-mini-4k-instruct")
+    with pytest.raises(ModelNotFound, match="microsoft/Phi-3-mini-4k-instruct is not all in the cache"):
+        locate("phi3", offline=True)
+    assert locate("./phi3").path.samefile(tmp_path / "phi3")
+    assert locate("models/phi").path.samefile(tmp_path / "models" / "phi")
+
+
+@pytest.mark.parametrize("name", ["transformers:phi3", "ollama:phi3.5", "azure:x", "openai:http://host/v1"])
+def test_prefixes_of_backends_to_come_are_refused_by_name(name: str) -> None:
+    with pytest.raises(RequestError, match=rf"the backend {name.partition(':')[0]}, which this version does not have"):
+        locate(name)
+
+
+def test_a_name_of_ollama_s_store_is_looked_up_there() -> None:
+    with pytest.raises(ModelNotFound, match="store"):
+        locate("ollama-store:phi3.5")
 
 
 @pytest.mark.parametrize("name", ["microsoft/../../etc", "owner/..", "a\\..\\b"])

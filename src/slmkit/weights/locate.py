@@ -1,4 +1,4 @@
-"""What a model's name means: the bundled `tiny`, a folder, or a GGUF file."""
+"""What a model's name means: `tiny`, a short name, a model of Ollama's store, a path, or a model of the hub."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from slmkit.errors import ModelNotFound, RequestError, UnsupportedModel
+from slmkit.errors import DownloadError, ModelNotFound, RequestError, UnsupportedModel
 from slmkit.untrusted import shown
+from slmkit.weights.names import BUNDLED, HubRef, hub_reference, known_reference, refuse_reserved, unknown
+
+if TYPE_CHECKING:
+    from slmkit.weights.ollama import OllamaModel
 
 Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
 Notice = Callable[[str], None]
+Refuse = Callable[[Mapping[str, Any]], object]  # raises UnsupportedModel for a config.json that nothing here can run
 
-BUNDLED = "tiny"
-_ACCEPTED = f"{BUNDLED} (the bundled model), folders with config.json and model.safetensors, and .gguf files"
+OLLAMA_STORE = "ollama-store:"
+_ACCEPTED = (
+    f"{BUNDLED} (the bundled model), short names such as phi3.5, owner/name on the hub, {OLLAMA_STORE}NAME, "
+    "folders with config.json and model.safetensors, and .gguf files"
+)
 _LATER_SHARD = re.compile(r"(.+)-(?!0*1-)\d{5}-of-(\d{5})\.gguf", re.IGNORECASE)
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -35,29 +41,79 @@ class Found:
 
     name: str
     path: Path
-    overlay: Any = None
+    overlay: OllamaModel | None = None
 
 
 def locate(
-    name: str, *, offline: bool = False, progress: Progress | None = None, notice: Notice | None = None
+    name: str,
+    *,
+    offline: bool = False,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
+    refuse: Refuse | None = None,
 ) -> Found:
-    """Where the model called `name` lies.
+    """Where the model called `name` lies; one of the hub that is not in the cache yet is fetched first.
 
-    Raises RequestError for a malformed name, ModelNotFound if nothing answers to it, UnsupportedModel for other files.
+    Known names mean themselves; then comes a path that exists; then the hub. `./x` is always a path.
+    offline: nothing is fetched.   progress: of fetching and checking.   notice: told what is fetched and how much.
+    refuse: raises UnsupportedModel for the config.json of a model that cannot be run; asked before weights are fetched.
+    Raises RequestError for a malformed name, ModelNotFound if nothing answers to it, UnsupportedModel for other files;
+    and what hub.pull raises.
     """
     _check_spelling(name)
     if name == BUNDLED:
         return Found(name, _bundled())
+    if ref := known_reference(name):
+        return Found(name, _from_hub(ref, offline, progress, notice, refuse))
+    if name.startswith(OLLAMA_STORE):
+        from slmkit.weights import ollama
+
+        model = ollama.find(name)
+        return Found(name, model.path, model)
+    refuse_reserved(name)
+    if path := _existing(name):
+        return Found(name, path)
+    if ref := hub_reference(name):
+        return Found(name, _from_hub(ref, offline, progress, notice, refuse))
+    raise unknown(name, _ACCEPTED)
+
+
+def _existing(name: str) -> Path | None:
+    """The folder or GGUF file of that path, if there is anything."""
     path = Path(os.path.expanduser(name))  # a ~name of nobody stays as it is, and is not found
     try:
         mode = os.stat(path).st_mode
     except PermissionError:
         raise ModelNotFound(f"{path} cannot be looked at (Permission denied); check the path and its rights") from None
     except (OSError, ValueError):  # nothing there, a name too long
-        raise ModelNotFound(f"no model answers to {shown(name)}; accepted are {_ACCEPTED}; {_way_out(name)}") from None
+        return None
     if not stat.S_ISDIR(mode):
         _check_file(path)
-    return Found(name, path)
+    return path
+
+
+def _from_hub(
+    ref: HubRef, offline: bool, progress: Progress | None, notice: Notice | None, refuse: Refuse | None
+) -> Path:
+    from slmkit.weights import hub
+    from slmkit.weights.hub_api import offline_by_environment
+    from slmkit.weights.hub_cache import hub_folder
+
+    offline = offline or offline_by_environment()
+    damaged: list[str] = []
+    found = hub.find_cached(ref, progress, damaged.append)
+    if found is not None:
+        return found
+    if not offline:
+        for line in damaged if notice else []:
+            notice(f"{line}; it is fetched again")  # type: ignore[misc]
+        return hub.pull(ref, progress, notice, refuse).path
+    if damaged:
+        raise DownloadError(f"{damaged[0]}; run `slm pull {ref}` without --offline to fetch it again")
+    raise ModelNotFound(
+        f"{ref} is not all in the cache {hub_folder()}, and nothing is fetched offline; run `slm pull {ref}` where "
+        "there is a network, or give the path of a folder or a .gguf file"
+    )
 
 
 def _check_spelling(name: str) -> None:
@@ -90,11 +146,3 @@ def _check_file(path: Path) -> None:
     if later := _LATER_SHARD.fullmatch(path.name):
         first = f"{later[1]}-00001-of-{later[2]}.gguf"
         raise UnsupportedModel(f"{path} is a later piece of a split model; give its first one, {first}")
-
-
-def _way_out(name: str) -> str:
-    if get_close_matches(name.lower().strip("/"), [BUNDLED]):
-        return f"did you mean {BUNDLED}?"
-    if _HUB_NAME.fullmatch(name):
-        return f"fetch that one with `hf download {name} --local-dir FOLDER` and give FOLDER"
-    return "check the spelling, or fetch the model into a folder and give that"
