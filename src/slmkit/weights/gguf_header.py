@@ -130,9 +130,8 @@ class _Reader:
     def take(self, n: int) -> bytes:
         self.check_room(n)
         data = self._file.read(n)
-        if len(data) < n:
-            raise CheckpointError(f"{self.path} became shorter while it was being read; fetch it again")
         self.at += n
+        self._check_whole()
         return data
 
     def check_room(self, n: int) -> None:
@@ -163,19 +162,36 @@ class _Reader:
         return n
 
     def text(self) -> str:
-        length = int(_U64(self.take(8))[0])
-        if length > MOST_TEXT_BYTES:
-            raise self.wrong(f"has in {self.subject} a text of {length} bytes, over the {MOST_TEXT_BYTES} of any")
-        try:
-            return self.take(length).decode("utf-8")
-        except UnicodeDecodeError:
-            raise self.wrong(f"has in {self.subject} a text that is not UTF-8") from None
+        return self.texts(1)[0]
 
     def texts(self, n: int) -> list[str]:
+        """The next n texts. One loop without calls: a vocabulary has 200,000 of them."""
         self._texts += n
         if self._texts > MOST_TEXTS:
             raise self.wrong(f"has {self._texts} texts up to {self.subject}, where slmkit reads up to {MOST_TEXTS}")
-        return [self.text() for _ in range(n)]
+        read, found = self._file.read, []
+        try:
+            for _ in range(n):
+                length = int.from_bytes(read(8), "little")
+                if length > MOST_TEXT_BYTES or self.at + 8 + length > self._end:
+                    self._refuse_text(length)
+                found.append(read(length).decode("utf-8"))
+                self.at += 8 + length
+        except UnicodeDecodeError:
+            raise self.wrong(f"has in {self.subject} a text that is not UTF-8") from None
+        self._check_whole()
+        return found
+
+    def _refuse_text(self, length: int) -> None:
+        self.check_room(8)
+        if length <= MOST_TEXT_BYTES:
+            self.check_room(8 + length)
+        raise self.wrong(f"has in {self.subject} a text of {length} bytes, over the {MOST_TEXT_BYTES} of any")
+
+    def _check_whole(self) -> None:
+        """Raises CheckpointError if fewer bytes came than were there."""
+        if self._file.tell() != self.at:
+            raise CheckpointError(f"{self.path} became shorter while it was being read; fetch it again")
 
 
 def _check_version(magic: bytes, reader: _Reader) -> None:
