@@ -16,7 +16,6 @@ from slmkit.text.added import Piece
 from slmkit.text.template import ChatTemplate
 
 JINJA = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-OWN = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 GOTMPL = (DATA / "ollama" / "phi-3.gotmpl").read_bytes().decode()
 QUESTION = Message("user", "Hello, how are you?")
 ANSWER = Message("assistant", "I'm doing great. How can I help you today?")
@@ -132,21 +131,10 @@ def test_typed_text_stays_apart_from_markup():
     assert pieces == [Piece("<|user|>\n", True), Piece("<|end|>", False), Piece("<|end|>\n<|assistant|>\n", True)]
 
 
-def test_the_layer_counts_and_without_one_the_files_own():
-    assert go_template.chosen_template(GOTMPL, OWN, "m") is known.MINI
-    assert go_template.chosen_template(GOTMPL, None, "m") is known.MINI
-    assert go_template.chosen_template(None, OWN, "m") == OWN
-
-
-@pytest.mark.parametrize("own", [OWN, None])
-def test_an_unknown_template_is_refused_and_not_replaced(own):
+def test_an_unknown_template_is_refused_and_not_replaced():
+    assert go_template.known_template(GOTMPL, "m") is known.MINI
     go = "{{ .System }}: {{ .Prompt }}" + "x" * 10_000
-    with pytest.raises(TemplateError, match=r"model phi3:mini has a chat template .* begins '\{\{ \.System") as refused:
-        go_template.chosen_template(go, own, "phi3:mini")
+    with pytest.raises(TemplateError, match=r"phi3:mini has a chat template .* begins '\{\{ \.System") as refused:
+        go_template.known_template(go, "ollama-store:phi3:mini")
     assert "slm complete" in str(refused.value)
     assert len(str(refused.value)) < 400
-
-
-def test_no_template_at_all_says_what_to_do():
-    with pytest.raises(TemplateError, match=r"no chat template.*slm complete"):
-        go_template.chosen_template(None, None, "m")

@@ -11,7 +11,7 @@ from slmkit.engine.defaults import generation_defaults
 from slmkit.models import gguf as models
 from slmkit.options import Options
 from slmkit.text import gguf as text
-from slmkit.text.go_template import chosen_template
+from slmkit.text.go_template import known_template
 from slmkit.text.template import ChatTemplate
 from slmkit.text.tokenizer import Tokenizer
 from slmkit.weights.gguf import GGUFFile, GGUFTensor, open_gguf
@@ -86,11 +86,18 @@ class OllamaSource(GGUFSource):
     @cached_property
     def template(self) -> ChatTemplate:
         layer = self.overlay.template
-        return super().template if layer is None else ChatTemplate(chosen_template(layer, None, self.name))
+        return super().template if layer is None else ChatTemplate(known_template(layer, self.name))
 
     @cached_property
     def defaults(self) -> Options:
         return Options(**self.overlay.options).over(super().defaults)
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """With the control tokens among the texts to stop at: Ollama sees them as text, here they are none."""
+        texts = self.overlay.options.get("stop", ())
+        ids = {id for text in texts if (id := self.tokenizer.piece_to_id(text)) in self.tokenizer.control_ids}
+        return super().stop_ids | frozenset(id for id in ids if id is not None)
 
     @property
     def licence(self) -> str | None:

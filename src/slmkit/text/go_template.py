@@ -33,27 +33,19 @@ def recognise(source: str) -> KnownTemplate | None:
     return _KNOWN.get(_normal(source)) if len(source) <= _LONGEST else None
 
 
-def chosen_template(go: str | None, own: str | None, model: str) -> str | KnownTemplate:
-    """What writes the prompts of a model of Ollama's store, as ChatTemplate takes it.
+def known_template(source: str, model: str) -> KnownTemplate:
+    """What writes the prompts of a model of Ollama's store.   model: its name, for messages.
 
-    go: the template layer.   own: tokenizer.chat_template of the GGUF file.   model: its name, for messages.
-    Without a layer it is the file's own. Raises TemplateError for a layer that is not known, because another template
-    would change the prompt, and where there is neither.
+    Raises TemplateError for a template that is not known: another in its place would change the prompt.
     """
-    known = recognise(go) if go is not None else None
-    if known is not None:
-        return known
-    if go is not None:
+    found = recognise(source)
+    if found is None:
         raise TemplateError(
-            f"Ollama's model {model} has a chat template that slmkit does not know (it begins {shown(go[:60])}), and "
-            "another would change the prompt; use `slm complete`, which needs none, or give the GGUF file by its path"
+            f"{model} has a chat template of its own that slmkit does not know (it begins {shown(source[:60])}), and "
+            "another would change the prompt; use `slm complete`, which needs none, or run its GGUF file with the "
+            "template inside that, through a link to it whose name ends in .gguf"
         )
-    if own is not None:
-        return own
-    raise TemplateError(
-        f"Ollama's model {model} has no chat template, neither beside its GGUF file nor in it; use `slm complete`, "
-        "which needs none"
-    )
+    return found
 
 
 def _normal(source: str) -> str:
