@@ -149,7 +149,14 @@ def decimal(value: float) -> float:
 
 
 def _architecture(metadata: Mapping[str, Any]) -> Architecture:
-    name, kind = metadata.get("general.architecture"), metadata.get("general.type", "model")
+    name, kind, version = (
+        None if isinstance(value, (np.ndarray, list)) else value
+        for value in (
+            metadata.get("general.architecture"),
+            metadata.get("general.type", "model"),
+            metadata.get("general.quantization_version", QUANTIZATION_VERSION),
+        )
+    )
     known = ", ".join(ARCHITECTURES)
     if name == "clip" or kind == "mmproj":
         raise UnsupportedModel(
@@ -163,7 +170,6 @@ def _architecture(metadata: Mapping[str, Any]) -> Architecture:
             f"{SOURCE} has general.architecture {shown(name)}, which is not implemented; the architectures here are: "
             f"{known}"
         )
-    version = metadata.get("general.quantization_version", QUANTIZATION_VERSION)
     if version != QUANTIZATION_VERSION or isinstance(version, bool):
         raise UnsupportedModel(
             f"{SOURCE} has general.quantization_version {shown(version)}, and its blocks lie as no reader of today "
@@ -270,7 +276,7 @@ def _rope_scaling(
         read.require(not lost, "it stretches a context of 4096 to 131072 and has no rope_factors, which early "
                                "converters lost; take a newer file")  # fmt: skip
         return None
-    scaling = {"type": "longrope", "long_factor": factors["long"], "short_factor": factors["short"]}
+    scaling: dict[str, Any] = {"type": "longrope", "long_factor": factors["long"], "short_factor": factors["short"]}
     if "phi3.rope.scaling.attn_factor" in read.raw:
         scaling["attention_factor"] = factor
     return scaling

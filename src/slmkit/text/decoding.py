@@ -38,7 +38,7 @@ class Decoding:
         self.strips_first_space = False
         self.errors = "replace" if self._byte_level else "slmkit.one_mark_per_byte"
         if self._byte_level:
-            self._bytes_of = _byte_level_bytes()
+            self._bytes_of = byte_level_bytes()
             return
         for step in steps:
             if step == {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}:
@@ -75,7 +75,7 @@ def _steps(decoder: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     return [dict(decoder)]
 
 
-def _byte_level_bytes() -> dict[str, int]:
+def byte_level_bytes() -> dict[str, int]:
     """Character -> byte of GPT-2's byte-level alphabet: printable Latin-1 is itself, the rest follow from U+0100."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in printable]

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from slmkit.errors import TokenizerError
+from slmkit.text.bounds import LONGEST_PIECE, MOST_PIECES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 # Kinds of pieces and models, as sentencepiece_model.proto numbers them.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+ABSENT = 0  # not SentencePiece's: the place of an id that has no text
 BPE = 2
 WORD_MARK = "▁"
-_MOST_PIECES = 2**21
+_MOST_CUTS = 2**22  # characters of all pieces together: each is a way to cut one in two
+_MOST_FIELDS = 2**16  # of one message; the trainer's settings name a file each
+_MOST_MERGES = 2**20  # Gemma's 262,144 pieces stand for 580,604
 
 
 @dataclass
@@ -40,11 +45,11 @@ def parse(data: bytes) -> SentencePieceModel:
     Source: sentencepiece_model.proto of the SentencePiece project (field numbers in the comments below).
     """
     model = SentencePieceModel()
-    for number, value in _fields(data):
+    for number, value in _fields(data, MOST_PIECES + _MOST_FIELDS):
         if number == 1:  # pieces
             model.pieces.append(_piece(_message(value)))
-            if len(model.pieces) > _MOST_PIECES:
-                raise TokenizerError(f"tokenizer.model has more than {_MOST_PIECES} pieces; is it the right file?")
+            if len(model.pieces) > MOST_PIECES:
+                raise TokenizerError(f"tokenizer.model has more than {MOST_PIECES} pieces; is it the right file?")
         elif number == 2:  # trainer_spec
             spec = _fields_of(value)
             model.model_type = _number(spec.get(3, 1))
@@ -66,11 +71,12 @@ def convert(
 ) -> dict[str, Any]:
     """The same tokenizer in the format of tokenizer.json.
 
-    added: entries as tokenizer.json's added_tokens; they go before what the model itself calls control pieces.
+    added: entries as tokenizer.json's added_tokens; they go before what the model itself calls control pieces, and
+    user-defined pieces must be among them.
     add_bos: write the model's BOS before a text.
     Raises TokenizerError for models that are not BPE, or would give other ids than SentencePiece does.
     """
-    _require_plain_bpe(model)
+    _require_plain_bpe(model, {entry.get("content") for entry in added})
     pieces = model.pieces
     unknown = next((text for text, _, kind in pieces if kind == UNKNOWN), None)
     decoders: list[dict[str, Any]] = [
@@ -100,7 +106,7 @@ def convert(
             "fuse_unk": True,
             "ignore_merges": False,
             "byte_fallback": any(kind == BYTE for _, _, kind in pieces),
-            "vocab": {text: id_ for id_, (text, _, _) in enumerate(pieces)},
+            "vocab": {text: id_ for id_, (text, _, kind) in enumerate(pieces) if kind != ABSENT},
             "merges": merges(pieces),
         },
     }
@@ -110,22 +116,27 @@ def merges(pieces: Sequence[tuple[str, float, int]]) -> list[tuple[str, str]]:
     """The merge rules that the scores stand for, best first: every way to put a piece together from two others.
 
     Rules of the same score go by id, of the piece and then of its parts, as in the checkpoints' own tokenizer.json;
-    SentencePiece has no order among them.
+    SentencePiece has no order among them. Raises TokenizerError for more rules than any vocabulary has.
     """
+    if sum(len(text) for text, _, kind in pieces if kind == NORMAL) > _MOST_CUTS:
+        raise TokenizerError(f"the vocabulary has more than {_MOST_CUTS} characters; is it the right file?")
     scores = {text: score for text, score, kind in pieces if kind == NORMAL}
     ids = {text: id_ for id_, (text, _, _) in enumerate(pieces)}
-    rules = [
+    found = (
         (-score, ids[text], ids[text[:cut]], ids[text[cut:]], text, cut)
         for text, score in scores.items()
         for cut in range(1, len(text))
         if text[:cut] in scores and text[cut:] in scores
-    ]
-    rules.sort()
+    )
+    rules = sorted(islice(found, _MOST_MERGES + 1))
+    if len(rules) > _MOST_MERGES:
+        raise TokenizerError(f"the vocabulary stands for more than {_MOST_MERGES} merge rules; is it the right file?")
     return [(text[:cut], text[cut:]) for *_, text, cut in rules]
 
 
-def _require_plain_bpe(model: SentencePieceModel) -> None:
-    kinds = {kind for _, _, kind in model.pieces}
+def _require_plain_bpe(model: SentencePieceModel, added: Collection[Any]) -> None:
+    present = [piece for piece in model.pieces if piece[2] != ABSENT]
+    kinds = {kind for _, _, kind in present}
     refused = [
         what
         for refuse, what in (
@@ -134,14 +145,14 @@ def _require_plain_bpe(model: SentencePieceModel) -> None:
             (model.removes_extra_spaces, "removal of extra spaces"),
             (not model.marks_spaces, "spaces that are not marked"),
             (model.mark_after_word, "word marks after the word"),
-            (USER_DEFINED in kinds, "user-defined pieces"),
+            (any(kind == USER_DEFINED and text not in added for text, _, kind in present), "user-defined pieces"),
             (UNUSED in kinds, "unused pieces"),
             (not kinds <= {NORMAL, UNKNOWN, CONTROL, BYTE, USER_DEFINED, UNUSED}, "pieces of an unknown kind"),
             (
-                BYTE in kinds and sum(kind == BYTE for _, _, kind in model.pieces) != 256,
+                BYTE in kinds and sum(kind == BYTE for _, _, kind in present) != 256,
                 "only some of the 256 byte pieces",
             ),
-            (len({text for text, _, _ in model.pieces}) != len(model.pieces), "the same piece twice"),
+            (len({text for text, _, _ in present}) != len(present), "the same piece twice"),
         )
         if refuse
     ]
@@ -181,6 +192,8 @@ def _bos_first(model: SentencePieceModel) -> dict[str, Any]:
 
 
 def _piece(data: bytes) -> tuple[str, float, int]:
+    if len(data) > 4 * LONGEST_PIECE:
+        raise TokenizerError(f"tokenizer.model has a piece of {len(data)} bytes; is it the right file?")
     found = _fields_of(data)
     try:
         text = _message(found.get(1, b"")).decode("utf-8")
@@ -197,9 +210,11 @@ def _piece(data: bytes) -> tuple[str, float, int]:
 _Value = int | float | bytes
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, _Value]]:
+def _fields(data: bytes, most: int = _MOST_FIELDS) -> Iterator[tuple[int, _Value]]:
     at = 0
-    while at < len(data):
+    for _ in range(most):
+        if at == len(data):
+            return
         key, at = _varint(data, at)
         number, wire = key >> 3, key & 7
         if wire == 0:
@@ -217,6 +232,8 @@ def _fields(data: bytes) -> Iterator[tuple[int, _Value]]:
         at += size
         if wire != 1:
             yield number, struct.unpack("<f", chunk)[0] if wire == 5 else chunk
+    if at < len(data):
+        raise TokenizerError(f"tokenizer.model has more than {most} fields in one message; is it the right file?")
 
 
 def _fields_of(value: _Value) -> dict[int, _Value]:
