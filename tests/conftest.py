@@ -1,4 +1,4 @@
-"""What every test shares: a place for packed weights that is not the user's own."""
+"""What every test shares: places for packed weights and the hub's cache that are not the user's own, and no network."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Packed weights go here and are shared by the tests of one run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLMKIT_CACHE_DIR", str(tmp_path_factory.mktemp("packed")))
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
+        patch.setenv("HF_HUB_OFFLINE", "1")  # tests of the hub take it away, and have a server of their own
         yield
     if "checkpoints" in sys.modules:
         sys.modules["checkpoints"].runner.cache_clear()

@@ -202,7 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
         entry: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": etag("", data)}
         if is_lfs(name):
             entry["blobId"] = etag("", pointer)
-            entry["lfs"] = {"sha256": sha256, "size": len(data), "pointerSize": len(pointer)}
+            entry["lfs"] = {"sha256": etag(name, data), "size": len(data), "pointerSize": len(pointer)}
         return entry
 
     def _tree_entry(self, name: str, data: bytes) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def open_source(
     name: str, *, offline: bool = False, progress: Progress | None = None, notice: Notice | None = None
 ) -> Source:
     """The source of the model called `name`.   Raises what `locate` raises."""
-    return source_of(locate(name, offline=offline, progress=progress, notice=notice))
+    return source_of(locate(name, offline=offline, progress=progress, notice=notice, refuse=architecture))
 
 
 def source_of(found: Found) -> Source:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from slmkit.cli import conversation, terminal
 from slmkit.cli.answer import cut_by_context, is_cut_by_context, statistics, stream
-from slmkit.cli.loading import open_model
+from slmkit.cli.loading import Watch, find_source, open_model
 from slmkit.cli.parser import near
 from slmkit.errors import ContextExceeded, RequestError, SlmError
 from slmkit.request import Message, Request
+from slmkit.weights.locate import locate
 
 if TYPE_CHECKING:
     import argparse
@@ -44,7 +45,18 @@ def chat(args: argparse.Namespace, options: Options, load_options: LoadOptions) 
     def open_named(name: str) -> Model:
         return open_model(name, load_options, quiet=args.quiet)
 
-    talk = Chat(open_named, args.model, options, parse_special=args.parse_special, stats=args.stats)
+    def find_named(name: str) -> None:
+        with Watch(args.quiet) as watch:
+            find_source(name, args, watch)
+
+    talk = Chat(
+        open_named,
+        args.model,
+        options,
+        parse_special=args.parse_special,
+        stats=args.stats,
+        find_named=find_named,
+    )
     if args.system:
         talk.messages = [Message("system", args.system)]
     try:
@@ -68,8 +80,10 @@ class Chat:
         *,
         parse_special: bool = False,
         stats: bool = False,
+        find_named: Callable[[str], object] = locate,
     ) -> None:
         self._open_named = open_named
+        self._find_named = find_named
         self._name = name
         self._options = options
         self._parse_special = parse_special
@@ -157,11 +171,9 @@ class Chat:
 
     def _switch(self, name: str) -> None:
         """Load another model, with the same options; the conversation stays. If that fails, the old one is back."""
-        from slmkit.weights.locate import locate
-
         if not name:
             raise RequestError(f"/model needs a name, as in /model tiny; this is {self._name}")
-        locate(name)  # so that a misspelt name unloads nothing
+        self._find_named(name)  # so that a misspelt name unloads nothing
         self.model.close()  # first, for the memory
         try:
             self.model = self._open_named(name)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
+    from slmkit.backends.source import Source
     from slmkit.model import Model
     from slmkit.options import LoadOptions
 
@@ -23,7 +24,12 @@ WORTH_SHOWING = 100_000_000  # bytes; less is done before anybody reads the line
 
 def add_model(parser: argparse.ArgumentParser, **settings: Any) -> None:
     """The positional argument MODEL."""
-    parser.add_argument("model", metavar="MODEL", help="tiny, or the folder of a checkpoint", **settings)
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="tiny, phi3.5 or another short name, owner/name on the hub, a folder or a .gguf file",
+        **settings,
+    )
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +42,21 @@ def open_model(name: str, options: LoadOptions, *, quiet: bool = False) -> Model
     refuse_prompt(name)
     with Watch(quiet) as watch:
         return slmkit.load(name, **vars(options), progress=watch.progress, notice=watch.notice)
+
+
+def find_source(name: str, args: argparse.Namespace, watch: Watch) -> Source:
+    """What the files of a model say; where it has to be fetched first, that is announced and watched."""
+    from slmkit.backends.source import open_source
+
+    return open_source(name, offline=is_offline(args), progress=watch.progress, notice=watch.notice)
+
+
+def is_offline(args: argparse.Namespace) -> bool:
+    """Whether nothing may be fetched: by flag where the verb has it, by variable or by config file."""
+    from slmkit.cli.settings import effective
+    from slmkit.options import LoadOptions
+
+    return bool(effective(LoadOptions, args).offline)
 
 
 def refuse_prompt(name: str) -> None:

@@ -7,7 +7,7 @@ import json
 import time
 
 from slmkit.cli import terminal
-from slmkit.cli.loading import Watch, add_model, add_quiet
+from slmkit.cli.loading import Watch, add_model, add_quiet, find_source
 from slmkit.errors import RequestError
 
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from slmkit.backends.source import FolderSource, open_source
+    from slmkit.backends.source import FolderSource
     from slmkit.ops.choose import choose
     from slmkit.weights.quantize import quantize_folder
 
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError("OUT is empty; give the folder to write")
     start = time.perf_counter()
     with Watch(args.quiet) as watch:
-        source = open_source(args.model, progress=watch.progress, notice=watch.notice)
+        source = find_source(args.model, args, watch)
         if not isinstance(source, FolderSource):
             raise RequestError(f"{args.model} is a GGUF file, and `slm quantize` takes a folder; "
                                f"`slm run {args.model} --quantize {args.to}` packs it into the cache")  # fmt: skip

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from slmkit.cli import terminal
-from slmkit.cli.loading import add_model
+from slmkit.cli.loading import Watch, add_model, find_source
 from slmkit.cli.prompt import add_prompt, required_text
 from slmkit.request import Message
 
@@ -25,11 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from slmkit.backends.source import open_source
-
     text = required_text(args.text, "prompt")
     messages = [Message("system", args.system)] if args.system else []
-    source = open_source(args.model)
+    with Watch(quiet=False) as watch:
+        source = find_source(args.model, args, watch)
     prompt = source.prompt([*messages, Message("user", text)], parse_special=args.parse_special)
     if args.json:
         terminal.write(json.dumps({"text": prompt.text, "ids": prompt.ids}, ensure_ascii=False) + "\n")

@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING
 
 from slmkit.cli import terminal
-from slmkit.cli.loading import add_model
+from slmkit.cli.loading import Watch, add_model, find_source
 from slmkit.cli.prompt import add_prompt, required_text
 
 if TYPE_CHECKING:
@@ -24,10 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from slmkit.backends.source import open_source
-
     text = required_text(args.text, "text")
-    tokenizer = open_source(args.model).tokenizer
+    with Watch(quiet=False) as watch:
+        tokenizer = find_source(args.model, args, watch).tokenizer
     ids = tokenizer.encode(text, specials=args.specials)
     pieces = [tokenizer.id_to_piece(id_) for id_ in ids]
     if args.json:

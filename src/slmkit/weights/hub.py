@@ -20,15 +20,7 @@ from slmkit.weights.checkpoint import INDEX, MOST_CONFIG_BYTES, MOST_INDEX_BYTES
 from slmkit.weights.hub_api import GO_ON, Listing, list_repository, offline_by_environment
 from slmkit.weights.hub_cache import ELSEWHERE, Repository, hub_folder
 from slmkit.weights.hub_fetch import Fetcher
-from slmkit.weights.hub_files import (
-    CONFIG,
-    Choice,
-    GGUFChoice,
-    choose,
-    gguf_choices,
-    size_text,
-    weights_by_index,
-)
+from slmkit.weights.hub_files import CONFIG, Choice, choose, size_text, weights_by_index
 from slmkit.weights.mapped import FileIdentity
 from slmkit.weights.names import HubRef
 from slmkit.weights.packing import Progress, silent
@@ -88,14 +80,16 @@ def plan(ref: HubRef) -> Plan:
 
     Raises ModelNotFound, UnsupportedModel, AccessDenied, DownloadError.
     """
-    _require_network(ref)
-    return _plan(ref, list_repository(ref))
+    listing = look_up(ref)
+    choice = choose(listing.files, ref.selection, ref.repo)
+    return _with_choice(Plan(ref, listing.commit, choice, listing, 0), choice)
 
 
-def gguf_files(ref: HubRef) -> list[GGUFChoice]:
-    """The GGUF models to choose from in a repository, by asking the hub."""
-    _require_network(ref)
-    return gguf_choices(list_repository(ref).files)
+def look_up(ref: HubRef) -> Listing:
+    """What the hub says of a reference's repository.   Raises ModelNotFound, AccessDenied, DownloadError."""
+    if offline_by_environment():
+        raise ModelNotFound(f"{ref} cannot be looked up while HF_HUB_OFFLINE is set; unset it")
+    return list_repository(ref)
 
 
 def pull(
@@ -148,11 +142,6 @@ class _Meter:
             self._progress(self._what, min(self._done, self._total), self._total)
 
 
-def _plan(ref: HubRef, listing: Listing) -> Plan:
-    choice = choose(listing.files, ref.selection, ref.repo)
-    return _with_choice(Plan(ref, listing.commit, choice, listing, 0), choice)
-
-
 def _with_choice(found: Plan, choice: Choice) -> Plan:
     fetcher = Fetcher(found.ref, found.commit, lambda n: None, lambda: None, _unheard)
     return Plan(found.ref, found.commit, choice, found.listing, fetcher.missing(choice.files))
@@ -182,11 +171,6 @@ def _settled(found: Plan, fetcher: Fetcher, refuse: Refuse | None) -> Plan:
     fetcher.fetch(texts[INDEX])
     weight_map = read_json(found.folder / INDEX, MOST_INDEX_BYTES, DownloadError).get("weight_map")
     return _with_choice(found, weights_by_index(found.choice, weight_map, found.listing.files, found.ref.repo))
-
-
-def _require_network(ref: HubRef) -> None:
-    if offline_by_environment():
-        raise ModelNotFound(f"{ref} cannot be looked up while HF_HUB_OFFLINE is set; unset it")
 
 
 def _require_room(found: Plan) -> None:

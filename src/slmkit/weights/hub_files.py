@@ -92,6 +92,15 @@ def choose(files: Sequence[HubFile], selection: str | None, what: str) -> Choice
     raise _nothing_usable(files, what)
 
 
+def default_choice(models: Sequence[GGUFChoice]) -> GGUFChoice | None:
+    """The model that is taken when none is named, if one is the obvious one: see PREFERRED."""
+    for quant in PREFERRED:
+        found = [choice for choice in models if choice.quantization == quant]
+        if len(found) == 1:
+            return found[0]
+    return models[0] if len(models) == 1 else None
+
+
 def is_text(name: str) -> bool:
     """Whether a file at the top of a repository is one that a loader may open beside the weights."""
     return any(fnmatchcase(name, form) for form in _TEXTS) and not any(fnmatchcase(name, form) for form in _NEVER)
@@ -182,12 +191,8 @@ def _ways(selection: str) -> list[Callable[[GGUFChoice], bool]]:
 
 
 def _default(models: Sequence[GGUFChoice], what: str) -> GGUFChoice:
-    for quant in PREFERRED:
-        found = [choice for choice in models if choice.quantization == quant]
-        if len(found) == 1:
-            return found[0]
-    if len(models) == 1:
-        return models[0]
+    if found := default_choice(models):
+        return found
     raise ModelNotFound(f"{what} has several GGUF files, and none is the obvious one; choose from {list_text(models)}")
 
 

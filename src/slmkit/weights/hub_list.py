@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,12 @@ def remove(ref: HubRef) -> int:
         raise StorageError(f"{snapshot} cannot be removed ({error.strerror}); check its rights") from None
 
 
+def selection_of(model: GGUFChoice, files: Sequence[HubFile]) -> str:
+    """The shortest selection that names one GGUF model among a repository's files."""
+    same = [other for other in gguf_choices(files) if other.quantization == model.quantization]
+    return model.quantization if model.quantization and len(same) == 1 else model.name
+
+
 def _revisions(repository: Repository) -> list[tuple[str, str]]:
     """(revision, commit) of every snapshot: by its branch or tag, or by itself if it has none."""
     refs = repository.folder / "refs"
@@ -82,18 +89,13 @@ def _models_of(ref: HubRef, commit: str, checked: set[tuple[str, str]]) -> list[
             choices = [choose(files, None, ref.repo)]
     found = []
     for choice in choices:
-        selection = _shortest_selection(choice.gguf, files) if choice.gguf else None
+        selection = selection_of(choice.gguf, files) if choice.gguf else None
         own = HubRef(ref.repo, selection, ref.revision)
         folder = repository.snapshot(commit)
         path = folder / choice.gguf.files[0].name if choice.gguf else folder
         is_checked = any((str(one), commit) in checked for one in (own, ref))
         found.append(Cached(own, commit, path, choice.n_bytes, is_checked))
     return found
-
-
-def _shortest_selection(model: GGUFChoice, files: list[HubFile]) -> str:
-    same = [other for other in gguf_choices(files) if other.quantization == model.quantization]
-    return model.quantization if model.quantization and len(same) == 1 else model.name
 
 
 def _files_there(snapshot: Path) -> list[HubFile]:
