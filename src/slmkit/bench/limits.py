@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -23,3 +25,17 @@ def measure_limits() -> Limits | None:
     except ImportError:
         return None
     return Limits(**native.limits())
+
+
+def typical_limits(times: int = 3) -> Limits | None:
+    """The medians of several measurements: on a shared machine the limits move by tens of percent within minutes."""
+    return median_limits([measure_limits() for _ in range(times)])
+
+
+def median_limits(limits: Sequence[Limits | None]) -> Limits | None:
+    """The median of each limit over those that are known."""
+    known = [x for x in limits if x is not None]
+    if not known:
+        return None
+    read = statistics.median(x.read_bytes_per_s for x in known)
+    return Limits(read, statistics.median(x.int8_macs_per_s for x in known))

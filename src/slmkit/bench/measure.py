@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from slmkit.bench.limits import Limits, measure_limits
+from slmkit.bench.limits import Limits, measure_limits, median_limits
 from slmkit.errors import RequestError
 from slmkit.events import Finished
 from slmkit.model import Model
@@ -138,16 +138,8 @@ def _result(
             decode, [v * token_bytes / x.read_bytes_per_s for v, x in zip(decode, limits, strict=True) if x]
         ),
         peak_bytes=peak_bytes,
-        limits=_typical(limits),
+        limits=median_limits(limits),
     )
-
-
-def _typical(limits: Sequence[Limits | None]) -> Limits | None:
-    known = [x for x in limits if x is not None]
-    if not known:
-        return None
-    read = statistics.median(x.read_bytes_per_s for x in known)
-    return Limits(read, statistics.median(x.int8_macs_per_s for x in known))
 
 
 def peak_memory() -> int:
