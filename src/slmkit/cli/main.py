@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 # Each verb is the file of that name in this folder: add_arguments(parser), run(args) -> exit code.
 VERBS = {
     "run": "answer a prompt, or chat",
+    "pull": "fetch a model from the hub",
     "complete": "continue a text, without the chat template",
     "render": "show the exact prompt that a model gets",
     "tokenize": "show the tokens of a text",
     "quantize": "write a packed 8-bit or 4-bit model",
     "train": "make a model by a recipe",
     "bench": "measure speed and memory, beside this machine's limits",
+    "models": "the published family: sizes, languages, memory and predicted speed here",
+    "fit": "which model and quantization for this machine and a task, and why",
+    "doctor": "check this machine and this installation, and say what to do",
     "config": "show the options in effect and where each comes from",
     "completion": "print a completion script for bash, zsh or fish",
 }
