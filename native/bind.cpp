@@ -164,6 +164,22 @@ Matrix make_packed(const std::string& format, int64_t n, int64_t k, Array data, 
   return m;
 }
 
+Matrix make_super(const std::string& format, int64_t n, int64_t k, Array data) {
+  check_size(n, k);
+  if (k % slm::kSuper) shape_error("a " + format + " matrix has a multiple of 256 inputs, not " + std::to_string(k));
+  const int64_t tiles = (n + slm::kTile - 1) / slm::kTile;
+  const bool q4 = format == "q4_k", q5 = format == "q5_k";
+  const int64_t size = q4 ? slm::Super<4>::kBytes : q5 ? slm::Super<5>::kBytes : slm::Super<6>::kBytes;
+  check_type<uint8_t>(data, "data", "uint8");
+  check_shape(data, "data", {tiles, k / slm::kSuper, size});
+  check_contiguous(data, "data");
+  Matrix m{format, n, k, static_cast<int64_t>(data.nbytes()), data, {}};
+  m.packed = {static_cast<const uint8_t*>(data.data()), nullptr, n, k, tiles, k / slm::kGroup};
+  m.is_packed = true;
+  m.packing = q4 ? slm::Packing::q4_k : q5 ? slm::Packing::q5_k : slm::Packing::q6_k;
+  return m;
+}
+
 slm::Cache cache_of(const Output& cache, int64_t layer, int64_t head_dim) {
   slm::Cache c;
   if (!number_of(cache.dtype(), &c.number) || c.number == slm::Number::bf16)
@@ -321,6 +337,7 @@ NB_MODULE(_native, m) {
       .def_ro("nbytes", &Matrix::nbytes);
   m.def("dense", &make_dense, "format"_a, "data"_a.noconvert());
   m.def("packed", &make_packed, "format"_a, "n"_a, "k"_a, "data"_a.noconvert(), "scale"_a.noconvert());
+  m.def("superblocks", &make_super, "format"_a, "n"_a, "k"_a, "data"_a.noconvert());
 
   nb::class_<KernelSet>(m, "KernelSet")
       .def_prop_ro("name", [](const KernelSet& s) { return s.kernels->name; })

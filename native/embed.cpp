@@ -3,6 +3,7 @@
 
 #include "half.h"
 #include "ops.h"
+#include "super.h"
 
 namespace slm {
 
@@ -26,7 +27,33 @@ static int integer(const uint8_t* data, Packing packing, int64_t group, int r, i
   return (i % 8 < 4 ? both & 15 : both >> 4) - 8;
 }
 
+// The definition of src/slmkit/ops/superblocks.py, rounded after the same operations.
+template <int kBits>
+void embed_super(const Packed& w, const int32_t* ids, int64_t count, float* out) {
+  using S = Super<kBits>;
+  for (int64_t n = 0; n < count; ++n) {
+    const int r = ids[n] % kTile;
+    const uint8_t* header = w.data + ids[n] / kTile * (w.k / kSuper) * S::kBytes;
+    for (int64_t s = 0; s < w.k / kSuper; ++s, header += S::kBytes) {
+      const float d = super_scale(header, r);
+      for (int i = 0; i < kSuper; ++i) {
+        const uint8_t* group = header + S::kHeader + i / kGroup * S::kGroupBytes;
+        const float q = static_cast<float>(super_integer<kBits>(group, r, i % kGroup));
+        if constexpr (kBits == 6) {
+          const float scale = static_cast<int8_t>(group[r + i % kGroup / 16 * kTile]);
+          *out++ = d * scale * (q - 32.0f);
+        } else {
+          *out++ = d * static_cast<float>(group[r]) * q - super_scale(header + 32, r) * static_cast<float>(group[16 + r]);
+        }
+      }
+    }
+  }
+}
+
 void embed_packed(const Packed& w, Packing packing, const int32_t* ids, int64_t count, float* out) {
+  if (packing == Packing::q4_k) return embed_super<4>(w, ids, count, out);
+  if (packing == Packing::q5_k) return embed_super<5>(w, ids, count, out);
+  if (packing == Packing::q6_k) return embed_super<6>(w, ids, count, out);
   for (int64_t n = 0; n < count; ++n, out += w.k) {
     const int64_t tile = ids[n] / kTile;
     const int r = ids[n] % kTile;

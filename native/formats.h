@@ -8,10 +8,12 @@ namespace slm {
 constexpr int kTile = 16;    // rows of a packed tile: the 32-bit lanes of a 512-bit register
 constexpr int kGroup = 32;   // inputs that share a scale
 constexpr int kBlock = 32;   // tokens of a cache block
+constexpr int kSuper = 256;  // inputs of a superblock of the K formats
 
 // A packed weight matrix [n, k].
-// data:  q8: [tiles][groups][512] int8;  q4: [tiles][groups][256], two weights a byte, 8 added.
-// scale: [tiles][groups][16] float16.
+// data:  q8: [tiles][groups][512] int8;  q4: [tiles][groups][256], two weights a byte, 8 added;
+//        K formats: [tiles][k / 256][Super<bits>::kBytes].
+// scale: [tiles][groups][16] float16; none of K formats.
 struct Packed {
   const uint8_t* data;
   const uint16_t* scale;
@@ -23,13 +25,27 @@ struct Packed {
 //
 // scale = max|x| / 127 and q = rint(x * (1 / scale)), ties to even. A group whose scale would be below the smallest
 // normal float is all zero; one that holds a NaN or an infinity has scale NaN and q = 0, so the result shows it.
-// offset = -8 * sum(q): what a sum with q4's stored weights must start from to undo the 8 that was added to them.
 struct Activation {
   int8_t q[kGroup];
   float scale;
-  int32_t offset;
+  float sum;  // scale * sum(q), for the K formats' minima
+  // What sums of unsigned weights start from, to undo what was added to the weights. Kernels sum pairs of inputs side by
+  // side: [0] is of the inputs 4 i, 4 i + 1 and [1] of 4 i + 2, 4 i + 3.
+  int16_t start8[2];      // -8 * sum(q), of all inputs (q4: 8 was added)
+  int16_t start32[2][2];  // -32 * sum(q), of inputs 0..15 and of 16..31 (q6_k: 32 was added)
 };
-static_assert(sizeof(Activation) == 40, "kernels step through these by 40 bytes");
+static_assert(sizeof(Activation) == 52, "kernels step through these by 52 bytes");
+
+// A superblock of q4_k, q5_k or q6_k: kHeader bytes of float16 scales, then 8 groups of 32 inputs, each 32 bytes of 8-bit
+// scales, kHigh bytes of high bits, and 256 bytes of nibbles.
+template <int kBits>
+struct Super {
+  static constexpr int kHeader = kBits == 6 ? 32 : 64;
+  static constexpr int kScales = 32, kHigh = 64 * (kBits - 4);
+  static constexpr int kGroupBytes = kScales + kHigh + 256;
+  static constexpr int kBytes = kHeader + kSuper / kGroup * kGroupBytes;
+};
+static_assert(Super<4>::kBytes == 2368 && Super<5>::kBytes == 2880 && Super<6>::kBytes == 3360, "as matrix.py says");
 
 enum class Number { f32, f16, bf16 };
 

@@ -14,6 +14,9 @@ using Quantize = void (*)(const float* x, int64_t k, Activation* out);
 // out[t, r] = sum over groups g, in order, by fma from 0, of float(sum_i w[r, g, i] x[t, g, i]) * (scale_w * scale_x),
 // for the rows r of tiles [tile_begin, tile_end).
 // x: [tokens][groups].   out: [tokens, n], row-major.   scratch: matmul_scratch(groups) bytes, 64-byte aligned.
+// K formats: out = fma(float(isum), d * scale_x, out) with isum = sum_i scale_w w[r, g, i] x[t, g, i], exact in integers
+// (w is 5 bits less 16 for q5_k, 6 bits less 32 for q6_k); then for q4_k and q5_k out = fma(least, scale_x sum_i x, out)
+// with least = -(dmin min), for q5_k 16 (d scale) - (dmin min).
 using MatmulPacked = void (*)(const Packed& w, int64_t tile_begin, int64_t tile_end, const Activation* x,
                               int64_t tokens, float* out, void* scratch);
 
@@ -75,7 +78,7 @@ using Multiply = int64_t (*)(int64_t rounds);
 struct Kernels {
   const char* name;
   Quantize quantize;
-  MatmulPacked matmul_q4, matmul_q8;
+  MatmulPacked matmul_q4, matmul_q8, matmul_q4_k, matmul_q5_k, matmul_q6_k;
   MatmulDense matmul_dense;
   RmsNorm rms_norm;
   SiluMul silu_mul;
@@ -86,8 +89,9 @@ struct Kernels {
   Multiply multiply;
 };
 
-// Room for one unpacked tile, 512 bytes and 16 float scales a group, and for its results of up to 16 tokens.
-constexpr int64_t matmul_scratch(int64_t groups) { return groups * (512 + 64) + 16 * kTile * 4; }
+// Room for one unpacked tile, 512 bytes and up to 3 * 16 scales of 4 bytes a group, and for its results of up to 16
+// tokens.
+constexpr int64_t matmul_scratch(int64_t groups) { return groups * (512 + 3 * 64) + 16 * kTile * 4; }
 // Room for one block of keys and one of values in float32.
 constexpr int64_t attention_scratch(int64_t head_dim) { return 2 * kBlock * head_dim * 4; }
 

@@ -24,6 +24,17 @@ void ranges(int64_t count, int64_t grain, int64_t work, F f) {
   parallel(divide_up(count, step), [&](int64_t i) { f(i * step, std::min(count, (i + 1) * step)); });
 }
 
+MatmulPacked kernel_of(const Kernels& kernels, Packing packing) {
+  switch (packing) {
+    case Packing::q4: return kernels.matmul_q4;
+    case Packing::q8: return kernels.matmul_q8;
+    case Packing::q4_k: return kernels.matmul_q4_k;
+    case Packing::q5_k: return kernels.matmul_q5_k;
+    case Packing::q6_k: break;
+  }
+  return kernels.matmul_q6_k;
+}
+
 }  // namespace
 
 void matmul_packed(const Kernels& kernels, const Packed& w, Packing packing, const float* x, int64_t tokens,
@@ -34,7 +45,7 @@ void matmul_packed(const Kernels& kernels, const Packed& w, Packing packing, con
     for (int64_t t = begin; t < end; ++t) kernels.quantize(x + t * w.k, w.k, inputs + t * w.groups);
   });
 
-  const auto matmul = packing == Packing::q4 ? kernels.matmul_q4 : kernels.matmul_q8;
+  const auto matmul = kernel_of(kernels, packing);
   const int64_t row_bytes = w.groups * static_cast<int64_t>(sizeof(Activation));
   // Equal blocks of whole dozens of tokens: a multiple of what the kernels take at once.
   const int64_t most = std::max<int64_t>(24, kInputBytes / row_bytes / 12 * 12);

@@ -1,34 +1,19 @@
 // Contract: kernels.h. Layout: formats.h.
 //
 // A 256-bit register holds four inputs of eight rows. The weights as stored, 0..15, are the unsigned side of
-// vpmaddubsw: the eight products of a group add up to at most 8 * 2 * 15 * 127 = 30480 in each 16-bit lane, so 16-bit
-// additions collect them exactly, and one vpmaddwd a group makes the 32-bit sum of each row.
-#include "avx2.h"
+// vpmaddubsw: the sixteen products of a group in a 16-bit lane add up to at most 16 * 15 * 127 = 30480, and less once the
+// lane's start has undone the 8, so 16-bit additions collect them exactly, and one vpmaddwd a group makes the 32-bit sum
+// of each row.
+#include "pieces.h"
 
 namespace slm::avx2 {
 
 constexpr int kPanelTokens = 6;      // 12 sums, 2 weights, 1 input, 1 product: all 16 registers
-constexpr int kPrefetch = 4 * 1024;  // bytes read ahead of use
-
-static inline __m256i four_inputs(const int8_t* q) {
-  int32_t bytes;
-  std::memcpy(&bytes, q, 4);
-  return _mm256_set1_epi32(bytes);
-}
 
 // acc = fma(float(sum), scale_w * scale_x, acc) for eight rows; sums: pairs of 16-bit lanes of each row.
 static inline __m256 collect(__m256i sums, __m256 scale, const Activation& x, __m256 acc) {
   const __m256i pairs = _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
-  const __m256i exact = _mm256_add_epi32(pairs, _mm256_set1_epi32(x.offset));
-  return _mm256_fmadd_ps(_mm256_cvtepi32_ps(exact), _mm256_mul_ps(scale, _mm256_set1_ps(x.scale)), acc);
-}
-
-static inline __m256i load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-static inline __m256i low(__m256i both) { return _mm256_and_si256(both, _mm256_set1_epi8(15)); }
-static inline __m256i high(__m256i both) { return low(_mm256_srli_epi16(both, 4)); }
-
-static inline __m256 half_scales(const uint16_t* p) {
-  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return _mm256_fmadd_ps(_mm256_cvtepi32_ps(pairs), _mm256_mul_ps(scale, _mm256_set1_ps(x.scale)), acc);
 }
 
 // One tile for kTokens tokens straight from the packed bytes: for few tokens, where reading the weights is what counts.
@@ -41,6 +26,7 @@ static void packed_tile(const uint8_t* data, const uint16_t* scale, int64_t grou
     for (int ahead = 0; ahead < 256; ahead += 64)
       _mm_prefetch(reinterpret_cast<const char*>(data + kPrefetch + ahead), _MM_HINT_T0);
     __m256i sums[kTokens][2];
+    for (int t = 0; t < kTokens; ++t) sums[t][0] = sums[t][1] = pair(x[t * stride].start8);
     for (int c = 0; c < 4; ++c) {
       for (int h = 0; h < 2; ++h) {
         const __m256i both = load(data + 64 * c + 32 * h), lo = low(both), hi = high(both);
@@ -48,7 +34,7 @@ static void packed_tile(const uint8_t* data, const uint16_t* scale, int64_t grou
           const int8_t* q = x[t * stride].q + 8 * c;
           const __m256i products = _mm256_add_epi16(_mm256_maddubs_epi16(lo, four_inputs(q)),
                                                     _mm256_maddubs_epi16(hi, four_inputs(q + 4)));
-          sums[t][h] = c == 0 ? products : add_16(sums[t][h], products);
+          sums[t][h] = add_16(sums[t][h], products);
         }
       }
     }
@@ -87,13 +73,14 @@ static void panel_tile(Panel panel, int64_t groups, const Activation* x, int64_t
     for (int h = 0; h < 2; ++h) _mm256_store_ps(out[t] + 8 * h, _mm256_setzero_ps());
   for (int64_t g = 0; g < groups; ++g, weights += 512, scales += kTile, ++x) {
     __m256i sums[kTokens][2];
+    for (int t = 0; t < kTokens; ++t) sums[t][0] = sums[t][1] = pair(x[t * stride].start8);
     for (int c = 0; c < 8; ++c) {
       const __m256i w0 = load(weights + 64 * c), w1 = load(weights + 64 * c + 32);
       for (int t = 0; t < kTokens; ++t) {
         const __m256i q = four_inputs(x[t * stride].q + 4 * c);
         const __m256i p0 = _mm256_maddubs_epi16(w0, q), p1 = _mm256_maddubs_epi16(w1, q);
-        sums[t][0] = c == 0 ? p0 : add_16(sums[t][0], p0);
-        sums[t][1] = c == 0 ? p1 : add_16(sums[t][1], p1);
+        sums[t][0] = add_16(sums[t][0], p0);
+        sums[t][1] = add_16(sums[t][1], p1);
       }
     }
     const __m256 s0 = _mm256_load_ps(scales), s1 = _mm256_load_ps(scales + 8);
@@ -102,12 +89,6 @@ static void panel_tile(Panel panel, int64_t groups, const Activation* x, int64_t
       _mm256_store_ps(out[t] + 8, collect(sums[t][1], s1, x[t * stride], _mm256_load_ps(out[t] + 8)));
     }
   }
-}
-
-static void write_rows(const float (*rows)[kTile], int64_t tokens, const Packed& w, int64_t tile, float* out) {
-  const int64_t left = w.n - tile * kTile, n = left < kTile ? left : kTile;
-  for (int64_t t = 0; t < tokens; ++t)
-    std::memcpy(out + t * w.n + tile * kTile, rows[t], static_cast<size_t>(n) * sizeof(float));
 }
 
 constexpr int64_t kFewTokens = 8;  // up to here a tile is read packed: see docs/performance.md

@@ -1,24 +1,15 @@
 // Contract: kernels.h. Layout: formats.h.
 //
-// vpmaddubsw wants an unsigned side, so the sign of each input moves to its weight: x w = |x| (sign(x) w). A pair of
-// products is at most 2 * 127 * 127 = 32258 and fits 16 bits once; each is widened before it is added.
-#include "avx2.h"
+// vpmaddubsw wants an unsigned side, so the sign of each weight moves to its input: w x = |w| (sign(w) x). |w| is 128 at
+// most, which fits only unsigned bytes; |x| is 127. A pair of products is at most 2 * 128 * 127 = 32512 and fits 16 bits
+// once; each is widened before it is added.
+#include "pieces.h"
 
 namespace slm::avx2 {
 
-constexpr int kPrefetch = 4 * 1024;  // bytes read ahead of use
-
-static inline __m256i four_inputs(const int8_t* q) {
-  int32_t bytes;
-  std::memcpy(&bytes, q, 4);
-  return _mm256_set1_epi32(bytes);
-}
-
-static inline __m256i load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-
-// sum + the products of four inputs of eight rows.
-static inline __m256i add_products(__m256i sum, __m256i w, __m256i x, __m256i magnitude) {
-  const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(w, x));
+// sum + the products of four inputs of eight rows; magnitude: |w|.
+static inline __m256i add_products(__m256i sum, __m256i w, __m256i magnitude, __m256i x) {
+  const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(x, w));
   return add_32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
@@ -34,14 +25,15 @@ static void tile_rows(const uint8_t* data, const uint16_t* scale, int64_t groups
     for (auto& rows : sums) rows[0] = rows[1] = _mm256_setzero_si256();
     for (int c = 0; c < 8; ++c) {
       const __m256i w0 = load(data + 64 * c), w1 = load(data + 64 * c + 32);
+      const __m256i m0 = _mm256_abs_epi8(w0), m1 = _mm256_abs_epi8(w1);
       for (int t = 0; t < kTokens; ++t) {
-        const __m256i q = four_inputs(x[t * stride].q + 4 * c), magnitude = _mm256_abs_epi8(q);
-        sums[t][0] = add_products(sums[t][0], w0, q, magnitude);
-        sums[t][1] = add_products(sums[t][1], w1, q, magnitude);
+        const __m256i q = four_inputs(x[t * stride].q + 4 * c);
+        sums[t][0] = add_products(sums[t][0], w0, m0, q);
+        sums[t][1] = add_products(sums[t][1], w1, m1, q);
       }
     }
     for (int h = 0; h < 2; ++h) {
-      const __m256 s = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(scale + 8 * h)));
+      const __m256 s = half_scales(scale + 8 * h);
       for (int t = 0; t < kTokens; ++t) {
         const __m256 both = _mm256_mul_ps(s, _mm256_set1_ps(x[t * stride].scale));
         acc[t][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[t][h]), both, acc[t][h]);

@@ -12,13 +12,18 @@ static uint32_t largest_of(__m256i a) {
   return static_cast<uint32_t>(_mm_cvtsi128_si32(m));
 }
 
-static int32_t sum_of(__m256i bytes) {
-  const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
-  const __m256i fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-  __m128i s = _mm_add_epi32(_mm256_castsi256_si128(fours), _mm256_extracti128_si256(fours, 1));
-  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
-  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
-  return _mm_cvtsi128_si32(s);
+// Sums of pairs of inputs, alternating as Activation says, of 0..15 in the low half and of 16..31 in the high one; then
+// what follows from them.
+static void write_sums(__m256i q, Activation* out) {
+  __m256i sums = _mm256_maddubs_epi16(_mm256_set1_epi8(1), q);
+  sums = _mm256_add_epi16(sums, _mm256_shuffle_epi32(sums, 0x4e));
+  sums = _mm256_add_epi16(sums, _mm256_shuffle_epi32(sums, 0xb1));
+  const __m256i minus = _mm256_sub_epi16(_mm256_setzero_si256(), sums), start32 = _mm256_slli_epi16(minus, 5);
+  const __m128i all = _mm_add_epi16(_mm256_castsi256_si128(minus), _mm256_extracti128_si256(minus, 1));
+  const int32_t words[3] = {_mm_cvtsi128_si32(_mm_slli_epi16(all, 3)), _mm256_extract_epi32(start32, 0),
+                            _mm256_extract_epi32(start32, 4)};
+  std::memcpy(out->start8, words, sizeof words);  // and start32, which follows it
+  out->sum = out->scale * static_cast<float>(_mm_cvtsi128_si32(_mm_madd_epi16(all, _mm_set1_epi16(-1))));
 }
 
 static void quantize_group(const float* x, Activation* out) {
@@ -45,7 +50,7 @@ static void quantize_group(const float* x, Activation* out) {
   }
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->q), q);
   out->scale = scale;
-  out->offset = -8 * sum_of(q);
+  write_sums(q, out);
 }
 
 void quantize(const float* x, int64_t k, Activation* out) {

@@ -11,6 +11,9 @@ void matmul_q4(const Packed& w, int64_t tile_begin, int64_t tile_end, const Acti
                void* scratch);
 void matmul_q8(const Packed& w, int64_t tile_begin, int64_t tile_end, const Activation* x, int64_t tokens, float* out,
                void* scratch);
+template <int kBits>  // q4_k, q5_k, q6_k
+void matmul_super(const Packed& w, int64_t tile_begin, int64_t tile_end, const Activation* x, int64_t tokens, float* out,
+                  void* scratch);
 uint64_t read(const void* data, int64_t bytes);
 int64_t multiply(int64_t rounds);
 

@@ -1,26 +1,16 @@
 // Contract: kernels.h. Layout: formats.h.
 //
 // A 512-bit register holds four inputs of all sixteen rows, and vpdpbusd adds their four products to each row's 32-bit
-// sum. The weights as stored, 0..15, are its unsigned side; sums start at the token's offset, which undoes the 8.
-#include "avx512.h"
+// sum. The weights as stored, 0..15, are its unsigned side; sums start where the token says, which undoes the 8.
+#include "pieces.h"
 
 namespace slm::avx512 {
 
 constexpr int kPanelTokens = 12;     // 12 sums, 12 totals, and what is left of 32 registers for weights and inputs
-constexpr int kPrefetch = 4 * 1024;  // bytes read ahead of use
-
-static inline __m512i four_inputs(const int8_t* q) {
-  int32_t bytes;
-  std::memcpy(&bytes, q, 4);
-  return _mm512_set1_epi32(bytes);
-}
 
 static inline __m512 collect(__m512i sums, __m512 scale, const Activation& x, __m512 acc) {
   return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_mul_ps(scale, _mm512_set1_ps(x.scale)), acc);
 }
-
-static inline __m512i low(__m512i both) { return _mm512_and_si512(both, _mm512_set1_epi8(15)); }
-static inline __m512i high(__m512i both) { return low(_mm512_srli_epi16(both, 4)); }
 
 // One tile for kTokens tokens straight from the packed bytes: for few tokens, where reading the weights is what counts.
 template <int kTokens>
@@ -30,7 +20,7 @@ static void packed_tile(const uint8_t* data, const uint16_t* scale, int64_t grou
   for (int64_t g = 0; g < groups; ++g, data += 256, scale += kTile, ++x) {
     __m512i sums[kTokens], more[kTokens];
     for (int t = 0; t < kTokens; ++t) {
-      sums[t] = _mm512_set1_epi32(x[t * stride].offset);
+      sums[t] = start_of(x[t * stride].start8, 1);
       more[t] = _mm512_setzero_si512();  // a second chain of additions: each takes several cycles
     }
     for (int c = 0; c < 4; ++c) {
@@ -69,7 +59,7 @@ static void panel_tile(Panel panel, int64_t groups, const Activation* x, int64_t
   for (int t = 0; t < kTokens; ++t) acc[t] = _mm512_setzero_ps();
   for (int64_t g = 0; g < groups; ++g, weights += 512, ++x) {
     __m512i sums[kTokens];
-    for (int t = 0; t < kTokens; ++t) sums[t] = _mm512_set1_epi32(x[t * stride].offset);
+    for (int t = 0; t < kTokens; ++t) sums[t] = start_of(x[t * stride].start8, 1);
     for (int c = 0; c < 8; ++c) {
       const __m512i w = _mm512_load_si512(weights + 64 * c);
       for (int t = 0; t < kTokens; ++t) sums[t] = _mm512_dpbusd_epi32(sums[t], w, four_inputs(x[t * stride].q + 4 * c));

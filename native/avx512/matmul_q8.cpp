@@ -1,19 +1,12 @@
 // Contract: kernels.h. Layout: formats.h.
 //
 // As matmul_q4, with 128 added to each weight for vpdpbusd's unsigned side (its top bit flipped); sums start at
-// -128 * sum(q), which is 16 times the token's offset.
-#include "avx512.h"
+// -128 * sum(q), which is 16 times q4's start.
+#include "pieces.h"
 
 namespace slm::avx512 {
 
 constexpr int kMostTokens = 8;
-constexpr int kPrefetch = 4 * 1024;  // bytes read ahead of use
-
-static inline __m512i four_inputs(const int8_t* q) {
-  int32_t bytes;
-  std::memcpy(&bytes, q, 4);
-  return _mm512_set1_epi32(bytes);
-}
 
 template <int kTokens>
 static void tile_rows(const uint8_t* data, const uint16_t* scale, int64_t groups, const Activation* x, int64_t stride,
@@ -22,7 +15,7 @@ static void tile_rows(const uint8_t* data, const uint16_t* scale, int64_t groups
   for (int t = 0; t < kTokens; ++t) acc[t] = _mm512_setzero_ps();
   for (int64_t g = 0; g < groups; ++g, data += 512, scale += kTile, ++x) {
     __m512i sums[kTokens];
-    for (int t = 0; t < kTokens; ++t) sums[t] = _mm512_slli_epi32(_mm512_set1_epi32(x[t * stride].offset), 4);
+    for (int t = 0; t < kTokens; ++t) sums[t] = start_of(x[t * stride].start8, 16);
     for (int c = 0; c < 8; ++c) {
       _mm_prefetch(reinterpret_cast<const char*>(data + kPrefetch + 64 * c), _MM_HINT_T0);
       const __m512i w = _mm512_xor_si512(_mm512_loadu_si512(data + 64 * c), top);

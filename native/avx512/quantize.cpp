@@ -14,6 +14,19 @@ static uint32_t magnitudes(__m512 a, __m512 b) {
   return static_cast<uint32_t>(_mm512_reduce_max_epi32(largest));
 }
 
+// As in avx2/quantize.cpp.
+static void write_sums(__m256i q, Activation* out) {
+  __m256i sums = _mm256_maddubs_epi16(_mm256_set1_epi8(1), q);
+  sums = _mm256_add_epi16(sums, _mm256_shuffle_epi32(sums, 0x4e));
+  sums = _mm256_add_epi16(sums, _mm256_shuffle_epi32(sums, 0xb1));
+  const __m256i minus = _mm256_sub_epi16(_mm256_setzero_si256(), sums), start32 = _mm256_slli_epi16(minus, 5);
+  const __m128i all = _mm_add_epi16(_mm256_castsi256_si128(minus), _mm256_extracti128_si256(minus, 1));
+  const int32_t words[3] = {_mm_cvtsi128_si32(_mm_slli_epi16(all, 3)), _mm256_extract_epi32(start32, 0),
+                            _mm256_extract_epi32(start32, 4)};
+  std::memcpy(out->start8, words, sizeof words);  // and start32, which follows it
+  out->sum = out->scale * static_cast<float>(_mm_cvtsi128_si32(_mm_madd_epi16(all, _mm_set1_epi16(-1))));
+}
+
 static void quantize_group(__m512 a, __m512 b, Activation* out) {
   const uint32_t largest = magnitudes(a, b);
   float scale = float_of_bits(largest) / 127.0f;
@@ -27,8 +40,7 @@ static void quantize_group(__m512 a, __m512 b, Activation* out) {
   }
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->q), q);
   out->scale = scale;
-  out->offset = -8 * _mm512_reduce_add_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1),
-                                                                 _mm512_zextsi256_si512(q)));
+  write_sums(q, out);
 }
 
 void quantize(const float* x, int64_t k, Activation* out) {

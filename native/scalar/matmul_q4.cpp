@@ -7,7 +7,7 @@ namespace slm::scalar {
 
 // sum_i w[i] x[i] of row r of a tile, over one group.
 static int32_t dot(const uint8_t* group, int r, const Activation& x) {
-  int32_t sum = x.offset;
+  int32_t sum = x.start8[0] + x.start8[1];
   for (int c = 0; c < 4; ++c)
     for (int j = 0; j < 4; ++j) {
       const uint8_t both = group[64 * c + 4 * r + j];

@@ -17,13 +17,17 @@ static void quantize_group(const float* x, int64_t n, Activation* out) {
   if (!finite) scale = std::numeric_limits<float>::quiet_NaN();
   if (scale < std::numeric_limits<float>::min()) scale = 0.0f;
   const float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
-  int32_t sum = 0;
+  int32_t sums[2][2] = {};
   for (int64_t i = 0; i < kGroup; ++i) {
     out->q[i] = i < n && finite ? static_cast<int8_t>(std::rint(x[i] * inverse)) : 0;
-    sum += out->q[i];
+    sums[i / 16][i / 2 % 2] += out->q[i];
   }
   out->scale = scale;
-  out->offset = -8 * sum;
+  out->sum = scale * static_cast<float>(sums[0][0] + sums[0][1] + sums[1][0] + sums[1][1]);
+  for (int j = 0; j < 2; ++j) {
+    out->start8[j] = static_cast<int16_t>(-8 * (sums[0][j] + sums[1][j]));
+    for (int half = 0; half < 2; ++half) out->start32[half][j] = static_cast<int16_t>(-32 * sums[half][j]);
+  }
 }
 
 void quantize(const float* x, int64_t k, Activation* out) {

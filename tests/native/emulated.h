@@ -78,6 +78,14 @@ inline __m128i cvtepi32_epi8(__m512i a) {
   return bits<__m128i>(r);
 }
 
+template <class Byte>
+inline __m512i widen(__m128i a) {
+  const auto v = bits<Sixteen<Byte>>(a);
+  Ints r;
+  for (int i = 0; i < 16; ++i) r.v[i] = v.v[i];
+  return bits<__m512i>(r);
+}
+
 inline __m512i cvtepu16_epi32(__m256i a) {
   const Shorts v = bits<Shorts>(a);
   Ints r;
@@ -125,6 +133,8 @@ inline int32_t reduce_max(__m512i a) {
 }  // namespace emulated
 
 #undef _mm512_cvtph_ps
+#undef _mm512_cvtepi8_epi32
+#undef _mm512_madd_epi16
 #undef _mm512_cvtps_ph
 #undef _mm512_extractf32x8_ps
 #define _mm256_maskz_loadu_epi16(mask, p) emulated::maskz_loadu_epi16(mask, p)
@@ -134,7 +144,10 @@ inline int32_t reduce_max(__m512i a) {
 #define _mm512_cvtps_epi32(a) emulated::cvtps_epi32(a)
 #define _mm512_cvtepi32_ps(a) emulated::cvtepi32_ps(a)
 #define _mm512_cvtepi32_epi8(a) emulated::cvtepi32_epi8(a)
+#define _mm512_cvtepi8_epi32(a) emulated::widen<int8_t>(a)
+#define _mm512_cvtepu8_epi32(a) emulated::widen<uint8_t>(a)
 #define _mm512_cvtepu16_epi32(a) emulated::cvtepu16_epi32(a)
+#define _mm512_madd_epi16(a, b) simde_mm512_madd_epi16(a, b)
 #define _mm512_cvtph_ps(a) emulated::cvtph_ps(a)
 #define _mm512_cvtps_ph(a, rounding) emulated::cvtps_ph(a)
 #define _mm512_extractf32x8_ps(a, part) emulated::extractf32x8(a, part)

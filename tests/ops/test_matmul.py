@@ -7,12 +7,13 @@ import pytest
 
 from slmkit.errors import ShapeError
 from slmkit.ops import reference
-from slmkit.ops.matrix import DENSE, FORMATS, PACKED, Matrix, tiles
+from slmkit.ops.matrix import DENSE, PACKED, Matrix, tiles
 from slmkit.ops.pack import pack
 
 native = pytest.importorskip("slmkit.ops._native") and pytest.importorskip("slmkit.ops.native")
 
 SETS = native.kernel_sets()
+FORMATS = (*DENSE, *PACKED)  # the K formats: test_superblocks.py
 # Around the tile's 16 rows and the group's 32 inputs, and one real width.
 SHAPES = [(1, 1), (15, 31), (16, 32), (17, 33), (48, 96), (40, 3072), (5, 100)]
 # Around the 4 tokens that few rows are cut into, the 8 up to which a tile is read packed, the 6 and 12 of a panel.
@@ -110,11 +111,26 @@ def test_largest_integers_do_not_overflow():
             x = np.full((7, k), sign * 127, np.float32)
             for name in SETS:
                 assert (native.Native(name).matmul(x, native.prepare(m)) == q4 * sign * 127 * k).all()
-    for q8 in (-127, 127):
+    for q8 in (-128, -127, 127):
         m = Matrix("q8", n, k, np.full((1, 2, 512), q8, np.int8), np.ones((1, 2, 16), np.float16))
-        x = np.full((7, k), -127, np.float32)
-        for name in SETS:
-            assert (native.Native(name).matmul(x, native.prepare(m)) == -127 * q8 * k).all()
+        for sign in (1, -1):
+            x = np.full((7, k), sign * 127, np.float32)
+            for name in SETS:
+                assert (native.Native(name).matmul(x, native.prepare(m)) == sign * 127 * q8 * k).all()
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_q8_takes_all_integers_of_8_bits(name):
+    """Our own packer writes -127..127; what is repacked from other files has -128 too."""
+    data = np.random.default_rng(5).integers(-128, 128, (3, 8, 512), np.int8)
+    data[0] = -128
+    m = Matrix("q8", 40, 250, data, np.random.default_rng(6).standard_normal((3, 8, 16)).astype(np.float16))
+    for tokens in TOKENS:
+        x = inputs(tokens, 250)
+        ours = native.Native(name).matmul(x, native.prepare(m))
+        assert ours.tobytes() == native.Native("scalar").matmul(x, native.prepare(m)).tobytes()
+        expected = reference.matmul(x, reference.prepare(m))
+        assert np.abs(ours - expected).max() <= 2e-6 * np.abs(expected).max()  # as for any product
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -9,11 +9,25 @@ packed  "q8", "q4": tiles of 16 rows by groups of 32 inputs; rows are padded to 
         scale  (tiles, groups, 16) float16: one scale for each row of the tile.
         weight[row, i] = scale[row] * integer[row, i]
 
-        q8: data (tiles, groups, 512) int8, integers -127..127.
+        q8: data (tiles, groups, 512) int8, integers -128..127; our own packer writes -127..127.
             byte 64 c + 4 r + j  holds  row r, input 4 c + j          c = 0..7, r = 0..15, j = 0..3
         q4: data (tiles, groups, 256) uint8, integers -8..7 stored with 8 added.
             byte 64 c + 4 r + j  holds  row r, inputs 8 c + j (low half) and 8 c + 4 + j (high half)
                                                                       c = 0..3, r = 0..15, j = 0..3
+
+K       "q4_k", "q5_k", "q6_k": what GGUF's types of these names hold, to the bit. One stream of superblocks of 16 rows
+        by 256 inputs: data (tiles, k / 256, size) uint8, no scale array; rows are padded to 16 with zero bytes, and k
+        must be a multiple of 256. A superblock is its 16-bit scales, then 8 groups of 32 inputs, each 32 bytes of 8-bit
+        scales, the high bits, and 256 bytes of nibbles laid out as q4 (nothing added).
+
+        q4_k, q5_k: weight[row, i] = (d * scale) * integer[row, i] - (dmin * min), integers from 0.
+            16 float16 d, 16 float16 dmin; in a group 16 uint8 scale, 16 uint8 min.
+            high bits, q5_k only, 64 bytes: byte 32 h + 4 r + j has in bit p bit 4 of input 4 p + j of row 8 h + r
+                                                                      h = 0..1, r = 0..7, j = 0..3, p = 0..7
+        q6_k: weight[row, i] = (d * scale) * (integer[row, i] - 32).
+            16 float16 d; in a group 16 int8 scale of inputs 0..15, 16 int8 scale of inputs 16..31.
+            high bits, 128 bytes: byte 64 h + 32 s + 4 r + j has in bits 2 p, 2 p + 1 bits 4, 5 of input 16 s + 4 p + j
+            of row 8 h + r                                            h, s = 0..1, r = 0..7, j = 0..3, p = 0..3
 
 Four inputs of sixteen rows fill one 512-bit register: one VNNI instruction (or two AVX2 pairs) multiplies them with
 four inputs of one token, and each lane stays one output. So a sum over the inputs never crosses lanes, its order never
@@ -36,7 +50,9 @@ TILE = 16  # rows of a tile: the 32-bit lanes of a 512-bit register
 GROUP = 32  # inputs that share a scale
 DENSE = {"f32": np.float32, "bf16": np.uint16, "f16": np.float16}
 PACKED = {"q8": (np.int8, 512), "q4": (np.uint8, 256)}
-FORMATS = (*DENSE, *PACKED)
+SUPER = 256  # inputs of a superblock of the K formats
+SUPER_BYTES = {"q4_k": 2368, "q5_k": 2880, "q6_k": 3360}
+FORMATS = (*DENSE, *PACKED, *SUPER_BYTES)
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,14 @@ class Matrix:
             raise ShapeError(f"{self.format!r} is no matrix format; there are {', '.join(FORMATS)}")
         if self.format in DENSE:
             self._check("data", self.data, (self.n, self.k), DENSE[self.format])
+            return
+        if self.format in SUPER_BYTES:
+            if self.k % SUPER:
+                raise ShapeError(f"a {self.format} matrix has a multiple of {SUPER} inputs, not {self.k}")
+            shape = (-(-self.n // TILE), self.k // SUPER, SUPER_BYTES[self.format])
+            self._check("data", self.data, shape, np.uint8)
+            if self.scale is not None:
+                raise ShapeError(f"a {self.format} matrix holds its scales in data; scale must be None")
             return
         dtype, size = PACKED[self.format]
         self._check("data", self.data, (*tiles(self.n, self.k), size), dtype)

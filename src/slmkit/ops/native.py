@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
 from slmkit.ops import _native
-from slmkit.ops.matrix import PACKED, TILE, Matrix, tiles
+from slmkit.ops.matrix import PACKED, SUPER_BYTES, TILE, Matrix, tiles
 from slmkit.ops.pack import NOT_FINITE
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def threads() -> int:
 
 def prepare(matrix: Matrix) -> Weight:
     """The handle that `matmul` and `embed` take. It points into the matrix's arrays, mapped ones included."""
+    if matrix.format in SUPER_BYTES:
+        return _native.superblocks(matrix.format, matrix.n, matrix.k, matrix.data)
     if matrix.scale is None:
         return _native.dense(matrix.format, matrix.data)
     return _native.packed(matrix.format, matrix.n, matrix.k, matrix.data, matrix.scale)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
-from slmkit.ops.matrix import GROUP, TILE, Matrix, tiles
+from slmkit.ops.matrix import GROUP, SUPER_BYTES, TILE, Matrix, tiles
+from slmkit.ops.superblocks import unpack_superblocks
 
 F32 = NDArray[np.float32]
 
@@ -50,6 +51,8 @@ def packer(ops: Any) -> Callable[[NDArray[Any], str], Matrix]:
 
 def unpack(matrix: Matrix) -> F32:
     """The [n, k] float32 weights that a Matrix stands for."""
+    if matrix.format in SUPER_BYTES:
+        return unpack_superblocks(matrix)
     if matrix.scale is None:
         return as_f32(matrix.data)
     q = _deinterleave(matrix)
