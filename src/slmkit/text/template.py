@@ -12,7 +12,7 @@ from slmkit.errors import RequestError, TemplateError
 from slmkit.text import sandbox
 from slmkit.text.added import Piece
 from slmkit.text.known import KnownTemplate, fallback_template, recognise
-from slmkit.text.tokenizer import LARGEST_FILE, optional_json, token_text
+from slmkit.text.tokenizer import optional_json, token_text
 from slmkit.untrusted import is_there, read_text
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class ChatTemplate:
         names = ("bos_token", "eos_token", "unk_token", "pad_token")
         tokens = {name: token_text(config[name]) for name in names if token_text(config.get(name))}
         file = folder / "chat_template.jinja"
-        found = read_text(file, LARGEST_FILE, TemplateError) if is_there(file, TemplateError) else None
+        found = read_text(file, 4 * sandbox.LARGEST_SOURCE, TemplateError) if is_there(file, TemplateError) else None
         source = _from_config(config.get("chat_template")) if found is None else found
         return cls(source if source is not None else fallback_template(model_type), tokens)
 

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from slmkit.errors import RequestError, TokenizerError
 from slmkit.text.added import AddedToken, AddedTokens, Piece, Span
+from slmkit.text.bounds import check_added, check_tokenizer
 from slmkit.text.decoding import Decoding
 from slmkit.untrusted import Kind, is_there, read_bytes, read_json
 
 if TYPE_CHECKING:
     import tokenizers
 
-# The largest published tokenizer.json is about 35 MB (Gemma 3).
-LARGEST_FILE = 128 * 2**20
+LARGEST_FILE = 64 * 2**20  # the largest published tokenizer.json has about 35 MB (Gemma 3)
+LARGEST_SETTINGS = 8 * 2**20  # tokenizer_config.json and the like; about 1 MB there
+LARGEST_SENTENCEPIECE = 16 * 2**20  # about 5 MB there
 
 
 class Tokenizer:
@@ -41,6 +43,7 @@ class Tokenizer:
         """
         config = config or {}
         with _read("tokenizer.json"):
+            check_tokenizer(spec)
             self._added = AddedTokens(_added_tokens(spec, config))
             self._decoding = Decoding(spec.get("decoder"))
             if spec.get("normalizer") and any(token.normalized for token in self._added.by_id.values()):
@@ -77,7 +80,7 @@ class Tokenizer:
         if is_there(folder / "tokenizer.model", TokenizerError):
             from slmkit.text import sentencepiece
 
-            model = sentencepiece.parse(read_bytes(folder / "tokenizer.model", LARGEST_FILE, TokenizerError))
+            model = sentencepiece.parse(read_bytes(folder / "tokenizer.model", LARGEST_SENTENCEPIECE, TokenizerError))
             with _read("added_tokens.json or tokenizer_config.json"):
                 added = _added_of_sentencepiece(optional_json(folder / "added_tokens.json"), config)
             # LlamaTokenizer's own default is to write BOS.
@@ -203,7 +206,7 @@ def _read(name: str) -> Iterator[None]:
 
 def optional_json(path: Path, error: Kind = TokenizerError) -> dict[str, Any]:
     """The object in a JSON file of the checkpoint; {} when there is no such file."""
-    return read_json(path, LARGEST_FILE, error) if is_there(path, error) else {}
+    return read_json(path, LARGEST_SETTINGS, error) if is_there(path, error) else {}
 
 
 def token_text(value: Any) -> str:
@@ -230,6 +233,7 @@ def _added_tokens(spec: Mapping[str, Any], config: Mapping[str, Any]) -> list[Ad
             tokens.append(AddedToken.from_json(entry, int(key)))
     if len({token.id for token in tokens}) != len(tokens):
         raise TokenizerError("two added tokens have the same id; download the checkpoint again")
+    check_added([token.content for token in tokens])
     return tokens
 
 
@@ -263,7 +267,9 @@ def _build(spec: Mapping[str, Any]) -> tokenizers.Tokenizer:
 
     try:
         return tokenizers.Tokenizer.from_str(json.dumps(spec))
-    except Exception as reason:  # the package raises bare Exception
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as reason:  # the package raises bare Exception, and its panics are not even that
         raise TokenizerError(f"the tokenizer cannot be used ({reason}); download the checkpoint again") from None
 
 
