@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from slmkit.catalog.scores import Score
 
 READING_SPEED = 5.0  # tokens/s: 238 words a minute, silent reading of English (Brysbaert 2019), at 1.3 tokens a word
-_TRIED = ("q8", "q4")  # "none" only where it is asked for: it is half as fast as q8 and shows no gain that we measured
+_TRIED = ("q8", "q4")  # "none" only where it is asked for: tiny loses nothing that shows in 8 bits, and q8 is faster
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 # Share of the read bandwidth that decoding one sequence reached. At contexts of 32, 512 and 2,000 tokens q4 had 0.78,
 # 0.73 and 0.76 (docs/speed.md), which is one number and its noise.
-DECODE_SHARE = {"q4": 0.76, "q8": 0.62, "none": 0.60}
+DECODE_SHARE = {"q4": 0.76, "q8": 0.62, "none": 0.70}
 # Share of the 8-bit multiply-adds that reading a prompt reached, by its tokens; between them a straight line.
-PREFILL_SHARE = {"q4": ((512, 0.52), (2000, 0.41)), "q8": ((512, 0.33),), "none": ((512, 0.12),)}
+PREFILL_SHARE = {"q4": ((512, 0.52), (2000, 0.41)), "q8": ((512, 0.30),), "none": ((512, 0.14),)}
 MEASURED_CONTEXT = 2000  # beyond, nobody has compared a prediction with a run
 
 

@@ -88,7 +88,7 @@ def _page(wish: Wish, machine: Machine, ranking: list[Verdict], large: list[Cost
         lines += ["", "and these not:"]
         lines += [_filled(f"{_name(v)}: {'; '.join(v.against)}", "  ") for v in rejected]
     shown = accepted[0] if accepted else ranking[0]
-    return "\n".join([*lines, "", _beside(shown, machine, large), *_caveats(wish), ""])
+    return "\n".join([*lines, "", _beside(shown, machine, large).rstrip("\n"), "", *_caveats(wish), ""])
 
 
 def _choice(best: Verdict) -> list[str]:
