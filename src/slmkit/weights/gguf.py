@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
 from slmkit.untrusted import is_there, open_regular, shown
-from slmkit.weights.gguf_header import SIZES, GGUFTensor, Value, read_header
+from slmkit.weights.gguf_header import SIZES, GGUFTensor, Value, read_header, whole_number
 from slmkit.weights.mapped import FileIdentity, MappedFile
 
 __all__ = ["GGUFFile", "GGUFTensor", "Value", "open_gguf"]
@@ -68,10 +68,10 @@ def open_gguf(path: Path) -> tuple[GGUFFile, ...]:
     named = _PIECE.fullmatch(path.name)
     if named is None or int(named["count"]) < 2:
         file = GGUFFile(path)
-        count = file.metadata.get("split.count", 1)
-        if count != 1 and count != 0:
+        count = _split(file, "count")
+        if count not in (None, 0, 1):
             raise CheckpointError(
-                f"{_printable(path)} is one of {shown(count)} pieces and not named like one; put them into one folder "
+                f"{_printable(path)} is one of {count} pieces and not named like one; put them into one folder "
                 "as NAME-00001-of-00003.gguf and so on"
             )
         return (file,)
@@ -100,10 +100,10 @@ def _piece_paths(path: Path, named: re.Match[str]) -> list[Path]:
 
 
 def _check_piece(file: GGUFFile, number: int, count: int) -> None:
-    says = file.metadata.get("split.no"), file.metadata.get("split.count")
+    says = _split(file, "no"), _split(file, "count")
     if says != (number, count):
         raise CheckpointError(
-            f"{_printable(file.path)} has the split.no {shown(says[0])} and the split.count {shown(says[1])}, where "
+            f"{_printable(file.path)} has the split.no {says[0]} and the split.count {says[1]}, where "
             f"its name says {number} and {count}; fetch all pieces anew under their own names"
         )
 
@@ -118,12 +118,16 @@ def _check_together(files: tuple[GGUFFile, ...]) -> None:
             )
         names |= file.tensors.keys()
     for file in files:
-        total = file.metadata.get("split.tensors.count")
+        total = _split(file, "tensors.count")
         if total != len(names):
             raise CheckpointError(
-                f"{_printable(file.path)} speaks of {shown(total)} tensors in all pieces, which hold {len(names)}; "
+                f"{_printable(file.path)} speaks of {total} tensors in all pieces, which hold {len(names)}; "
                 "fetch all pieces anew"
             )
+
+
+def _split(file: GGUFFile, key: str) -> int | None:
+    return whole_number(file.metadata, f"split.{key}", _printable(file.path))
 
 
 def _printable(path: Path) -> str:

@@ -277,12 +277,21 @@ def _entry(reader: _Reader) -> tuple[str, tuple[int, ...], int]:
     return name, shape, reader.u64()
 
 
+def whole_number(metadata: Mapping[str, Value], key: str, path: object) -> int | None:
+    """None if there is no such key. Raises CheckpointError if it holds anything else than a whole number."""
+    value = metadata.get(key)
+    if value is not None and type(value) is not int:
+        raise CheckpointError(f"{path} has a {key} that is no whole number; the file is damaged")
+    return value
+
+
 def _alignment(metadata: Mapping[str, Value], path: object) -> int:
-    value = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
-    if type(value) is not int or not 0 < value <= 1 << 20 or value & (value - 1):
+    value = whole_number(metadata, "general.alignment", path)
+    if value is None:
+        return DEFAULT_ALIGNMENT
+    if not 0 < value <= 1 << 20 or value & (value - 1):
         raise CheckpointError(
-            f"{path} has the general.alignment {shown(value)}, which is no power of two up to a million; "
-            "the file is damaged"
+            f"{path} has the general.alignment {value}, which is no power of two up to a million; the file is damaged"
         )
     return value
 
