@@ -219,7 +219,8 @@ def test_ollamas_store_is_counted_and_a_wrong_variable_is_noted(tmp_path, monkey
     assert "OLLAMA_MODELS" in check.found
 
 
-def test_a_host_that_does_not_answer_is_a_problem_and_an_address_shows_no_password():
+def test_a_host_that_does_not_answer_is_a_problem_and_an_address_shows_no_password(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     check = check_network("http://ada:secret@127.0.0.1:9/", timeout_s=2)  # the port of "discard", where nobody listens
     assert check.state == "problem"
     assert "127.0.0.1 cannot be reached" in check.found

@@ -52,6 +52,11 @@ def test_a_config_file_that_makes_no_sense_is_a_problem_and_no_crash(real_slm, m
     assert "max_tokens" in outcome.out
 
 
+def test_options_that_are_set_are_named(real_slm, monkeypatch):
+    monkeypatch.setenv("SLMKIT_KERNELS", "scalar")
+    assert "set there or by variables: kernels\n" in real_slm("doctor").out
+
+
 def test_a_misspelt_variable_is_a_problem(real_slm, monkeypatch):
     monkeypatch.setenv("SLMKIT_SEEED", "1")
     outcome = real_slm("doctor")

@@ -38,7 +38,7 @@ def test_the_same_facts_for_programs(real_slm):
     assert mini["quantizations"]["q4"]["bytes"] == 2_248_544_256 + 4096 * 384 * 1024
     assert mini["quantizations"]["q4"]["predicted_decode"] == pytest.approx(8.76, abs=0.01)
     assert mini["quantizations"]["q4"]["predicted_prefill"] is None  # a bandwidth alone does not say
-    assert {"context", "languages", "inputs", "licence", "release", "runs_here", "is_here", "names"} <= set(mini)
+    assert {"context", "languages", "inputs", "licence", "release", "runs_here", "pulled", "names"} <= set(mini)
     assert set(mini["quantizations"]) == {"q4", "q8", "none"}
 
 
@@ -68,3 +68,7 @@ def test_another_context_changes_memory_and_speed(real_slm):
 )
 def test_numbers_that_are_none_are_refused(real_slm, argument):
     real_slm("models", f"{argument[0]}={argument[1]}").fails(2, argument[0], "above 0")
+
+
+def test_bytes_given_for_gigabytes_are_refused(real_slm):
+    real_slm("models", "--bandwidth=34000000000").fails(2, "--bandwidth", "is it in GB?")

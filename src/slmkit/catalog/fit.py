@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slmkit.catalog.family import FAMILY, Published
-from slmkit.catalog.memory import largest_context
+from slmkit.catalog.memory import largest_context, weight_bytes
 from slmkit.catalog.overview import Estimate, describe, estimate, filled
 from slmkit.catalog.speed import MEASURED_CONTEXT
 from slmkit.catalog.tasks import Task, task_mean, task_scores
@@ -122,6 +122,9 @@ def _reasons(model: Published, e: Estimate, wish: Wish, machine: Machine) -> tup
         f"memory: {_gb(e.memory.weights)} of weights and {_gb(e.memory.cache)} of cache for {e.context:,} tokens; "
         f"{_gb(machine.free)} are free, of which the engine leaves a tenth"
     ]
+    download = weight_bytes(model.shape, "none")
+    packed = "" if e.quantization == "none" else f", and {_gb(e.memory.weights)} for its packed copy"
+    found.append(f"disk: {_gb(download)} to fetch once{packed}")
     if e.fits_now and (most := largest_context(model.shape, e.quantization, machine.free)) > e.context:
         found.append(f"context: up to {most:,} tokens would fit")
     if e.speed:

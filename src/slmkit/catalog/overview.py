@@ -53,12 +53,12 @@ class Row:
 
     model: Published
     estimates: dict[str, Estimate]
-    is_here: bool
+    pulled: bool
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
         return describe(self.model) | {
-            "is_here": self.is_here,
+            "pulled": self.pulled,
             "context_used": self.estimates["q4"].context,
             "quantizations": {name: estimate.as_dict() for name, estimate in self.estimates.items()},
         }

@@ -29,5 +29,7 @@ def amount(text: str) -> float:
 
 
 def giga(text: str) -> float:
-    """A number above 0, given in thousand millions (GB, GB/s)."""
+    """A number above 0 and below a thousand million, given in thousand millions (GB, GB/s)."""
+    if amount(text) >= 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than any machine has; is it in GB?")
     return amount(text) * 1e9

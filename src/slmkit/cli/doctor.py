@@ -91,9 +91,11 @@ def check_settings() -> Check:
         rows = [*settings(Options, nothing), *settings(LoadOptions, nothing)]
     except OptionError as error:
         return Check("settings", PROBLEM, str(error), "correct it; until then every verb fails with this line", facts)
-    n = sum(1 for row in rows if row.source)
-    found = f"{path}{'' if path.exists() else ' (not there)'}; {n} option{'s' * (n != 1)} set there or by variables"
-    return Check("settings", OK, found, facts=facts)
+    given = [row.name for row in rows if row.source]
+    found = (
+        f"{path}{'' if path.exists() else ' (not there)'}; set there or by variables: {', '.join(given) or 'nothing'}"
+    )
+    return Check("settings", OK, found, facts={**facts, "set": given})
 
 
 def _line(check: Check) -> str:

@@ -71,7 +71,7 @@ def _cells(row: Row) -> list[str]:
         *(_memory(e) for e in estimates),
         *(f"{s.decode:.1f}" if s else "?" for s in (row.estimates[q].speed for q in SPEEDS)),
         "yes" if m.runs_here else "not yet",
-        "yes" if row.is_here else "",
+        "yes" if row.pulled else "",
     ]
 
 
