@@ -21,6 +21,7 @@ WORD_MARK = "▁"
 _MOST_CUTS = 2**22  # characters of all pieces together: each is a way to cut one in two
 _MOST_FIELDS = 2**16  # of one message; the trainer's settings name a file each
 _MOST_MERGES = 2**20  # Gemma's 262,144 pieces stand for 580,604
+_MOST_MERGE_CHARS = 2**23  # of all merges together; 6 million there
 
 
 @dataclass
@@ -129,8 +130,11 @@ def merges(pieces: Sequence[tuple[str, float, int]]) -> list[tuple[str, str]]:
         if text[:cut] in scores and text[cut:] in scores
     )
     rules = sorted(islice(found, _MOST_MERGES + 1))
-    if len(rules) > _MOST_MERGES:
-        raise TokenizerError(f"the vocabulary stands for more than {_MOST_MERGES} merge rules; is it the right file?")
+    if len(rules) > _MOST_MERGES or sum(len(text) for *_, text, _ in rules) > _MOST_MERGE_CHARS:
+        raise TokenizerError(
+            f"the vocabulary stands for more than {_MOST_MERGES} merge rules, or {_MOST_MERGE_CHARS} characters of "
+            "them; is it the right file?"
+        )
     return [(text[:cut], text[cut:]) for *_, text, cut in rules]
 
 
