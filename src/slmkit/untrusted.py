@@ -13,6 +13,7 @@ from slmkit.errors import CheckpointError, SlmError
 Kind = type[SlmError]  # what is raised: CheckpointError, or what the reader's own callers expect
 
 _MOST_SHOWN = 100  # characters of a name in a message: a name may be megabytes long
+_MOST_VALUES = 2_000_000  # of one JSON text, about; parsed they take 600 MB at most. Gemma's tokenizer.json has 1.9 M
 
 
 def shown(text: object) -> str:
@@ -57,10 +58,28 @@ def open_regular(path: Path, error: Kind = CheckpointError) -> int:
     return fd
 
 
+def require_inside(path: Path, error: Kind = CheckpointError) -> None:
+    """Raise `error` if a file of a model is a link that leads out of the model's folder.
+
+    What else lies on this machine is no part of a model, and a copy of the model would carry it away. The hub's cache
+    keeps the files of snapshots/COMMIT in blobs beside snapshots, which is the one way out.
+    """
+    if not path.is_symlink():
+        return
+    folder, target = path.parent.resolve(), Path(os.path.realpath(path))
+    caches = [above.parent.parent / "blobs" for above in (folder, *folder.parents) if above.parent.name == "snapshots"]
+    if not any(target.is_relative_to(place) for place in (folder, *caches)):
+        raise error(
+            f"{path} is a link that leads out of the model's folder, to {shown(str(target))}; "
+            "put the file itself in its place"
+        )
+
+
 def read_bytes(path: Path, limit: int, error: Kind = CheckpointError) -> bytes:
-    """The whole file. Raises `error` if it holds more than `limit` bytes or cannot be read."""
+    """The whole file of a model. Raises `error` if it holds more than `limit` bytes, cannot be read or lies outside."""
     try:
         with os.fdopen(open_regular(path, error), "rb") as file:
+            require_inside(path, error)
             data = file.read(limit + 1)
     except OSError as reason:
         raise error(f"{path} cannot be read ({_reason(reason)}); check the disk it lies on") from None
@@ -84,6 +103,8 @@ def read_json(path: Path, limit: int, error: Kind = CheckpointError) -> dict[str
 
 def parse_json(data: bytes, what: str, error: Kind = CheckpointError) -> dict[str, Any]:
     """The object that the bytes spell; `what` names them in messages. Raises `error`, also for a key twice."""
+    if data.count(b",") + data.count(b"[") + data.count(b"{") > _MOST_VALUES:
+        raise error(f"{what} holds more than {_MOST_VALUES} values; is it the right file?")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)

@@ -70,3 +70,9 @@ def test_stop_ids_are_those_of_both_files(generation, config, vocab, expected):
 def test_a_stop_id_that_is_none_is_refused(value):
     with pytest.raises(CheckpointError, match="a token id or a list of them is needed"):
         stop_ids({"eos_token_id": value}, {}, 100)
+
+
+@pytest.mark.parametrize("value", ["false", "no", 0, 1, [], {}])
+def test_whether_to_sample_is_true_or_false(value):
+    with pytest.raises(CheckpointError, match="do_sample = .*; true or false is needed"):
+        generation_defaults({"do_sample": value, "temperature": 1.0})

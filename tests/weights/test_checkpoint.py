@@ -45,6 +45,26 @@ def test_the_links_of_the_hub_cache_are_followed(tmp_path: Path) -> None:
     assert len(Checkpoint.open(snapshot).names) == 6
 
 
+def test_links_within_the_folder_are_followed(tmp_path: Path) -> None:
+    folder = write_model(tmp_path)
+    (folder / "config.json").rename(folder / "config-1.json")
+    (folder / "config.json").symlink_to("config-1.json")
+    assert len(Checkpoint.open(folder).names) == 6
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "model.safetensors"])
+@pytest.mark.parametrize("place", ["elsewhere", "blobs", "hub/models--a--b/snapshots/abc"])
+def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str, place: str) -> None:
+    """Also to a good file, and to what is called like the hub's cache but is none of this model's."""
+    folder = write_model(tmp_path / "models--c--d" / "snapshots" / "abc")
+    (folder / "generation_config.json").write_text("{}")
+    (tmp_path / place).mkdir(parents=True)
+    (folder / name).rename(tmp_path / place / "x")
+    (folder / name).symlink_to(tmp_path / place / "x")
+    with pytest.raises(CheckpointError, match=f"{name} is a link that leads out of the model's folder, to '"):
+        Checkpoint.open(folder)
+
+
 @pytest.mark.parametrize(
     "name",
     ["../out.safetensors", "/etc/passwd", "a/b.safetensors", "a\\b.safetensors", "..", ".", "", "C:x.safetensors",

@@ -47,7 +47,7 @@ def generation_defaults(raw: Mapping[str, Any]) -> Options:
                 "remove the key to run without it"
             )
     values = {ours: raw[theirs] for theirs, ours in TRANSLATED.items() if raw.get(theirs) is not None}
-    if raw.get("do_sample"):
+    if _is_sampled(raw.get("do_sample")):
         values["temperature"] = 1.0 if raw.get("temperature") is None else raw["temperature"]
     else:
         values = {k: v for k, v in values.items() if k not in ("top_k", "top_p", "min_p")}
@@ -55,6 +55,12 @@ def generation_defaults(raw: Mapping[str, Any]) -> Options:
         return Options(**values).over(FALLBACKS)
     except OptionError as error:
         raise CheckpointError(f"generation_config.json cannot be used: {error}") from None
+
+
+def _is_sampled(value: Any) -> bool:
+    if value is not None and not isinstance(value, bool):
+        raise CheckpointError(f"generation_config.json has do_sample = {shown(value)}; true or false is needed")
+    return bool(value)
 
 
 def stop_ids(generation: Mapping[str, Any], config: Mapping[str, Any], vocab_size: int) -> frozenset[int]:

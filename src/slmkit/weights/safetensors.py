@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
-from slmkit.untrusted import open_regular, shown
+from slmkit.untrusted import open_regular, require_inside, shown
 from slmkit.weights.header import DTYPES, MOST_HEADER_BYTES, Header, parse_header, plan_header
 from slmkit.weights.mapped import FileIdentity, MappedFile
 from slmkit.weights.stream import Place, TensorStream
@@ -28,6 +28,7 @@ class SafetensorsFile(MappedFile):
     def __init__(self, path: Path) -> None:
         fd = open_regular(path)
         try:
+            require_inside(path)
             super().__init__(path, FileIdentity.of(fd))
             self._header = _read_header(fd, self.identity.size, path)
         finally:
