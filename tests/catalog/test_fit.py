@@ -132,6 +132,21 @@ def test_another_machine_can_be_described():
     assert told.source == "50 GB/s, as given"
 
 
+def test_a_busy_machine_says_so(monkeypatch):
+    monkeypatch.setattr("slmkit.bench.limits.measure_limits", lambda: Limits(30e9, 200e9))
+    monkeypatch.setattr("psutil.cpu_count", lambda: 4)
+    monkeypatch.setattr("psutil.getloadavg", lambda: (4.0, 0.0, 0.0))
+    assert "while other programs were busy: load 4.0" in look().source
+    monkeypatch.setattr("psutil.getloadavg", lambda: (3.9, 9.0, 9.0))
+    assert "busy" not in look().source
+
+
+def test_where_all_are_too_slow_the_fastest_is_the_nearest():
+    ranking = chosen("chat", machine(bandwidth_gb=10))
+    assert not ranking[0].accepted
+    assert ranking[0].model.name == "phi3"  # and not medium, which has the better score
+
+
 def test_this_machine_is_measured_and_says_with_what(monkeypatch):
     monkeypatch.setattr("slmkit.bench.limits.measure_limits", lambda: Limits(30e9, 200e9))
     told = look()

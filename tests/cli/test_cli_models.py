@@ -46,7 +46,7 @@ def test_without_kernels_the_facts_are_there_and_no_prediction(real_slm, monkeyp
     monkeypatch.setattr("slmkit.bench.limits.measure_limits", lambda: None)
     outcome = real_slm("models")
     assert outcome.code == 0
-    assert "no speed is predicted" in outcome.out
+    assert "no fast kernels" in outcome.out
     (line,) = [line for line in outcome.out.splitlines() if line.startswith(" phi3.5 ")]
     assert "3.9" in line
     assert "?" in line

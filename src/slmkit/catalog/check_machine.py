@@ -88,7 +88,7 @@ def check_kernels() -> Check:
     ops: Ops = choose()
     facts = {"chosen": ops.NAME, "available": names}
     if ops.NAME == "reference":
-        return Check("kernels", PROBLEM, "NumPy: right, and a hundred times slower", ops.hint or HOW_TO_BUILD, facts)
+        return Check("kernels", PROBLEM, "NumPy alone: right, and far slower", ops.hint or HOW_TO_BUILD, facts)
     if platform.machine().lower() not in _X86:
         advice = "there are kernels for AVX2 and AVX-512 alone so far; nothing is to be done here"
         return Check("kernels", NOTE, f"{ops.description}, for any processor", advice, facts)

@@ -75,9 +75,14 @@ class Verdict:
 
 
 def rank(wish: Wish, machine: Machine) -> list[Verdict]:
-    """The whole family, the best first; those that something speaks against come after all others."""
+    """The whole family, the best first; then those that something speaks against, the least and the nearest first."""
     verdicts = [_judge(model, wish, machine) for model in FAMILY]
-    return sorted(verdicts, key=lambda v: (len(v.against), -(v.mean or 0.0), v.estimate.memory.total))
+    return sorted(verdicts, key=lambda v: (len(v.against), -_pace(v, wish), -(v.mean or 0.0), v.estimate.memory.total))
+
+
+def _pace(v: Verdict, wish: Wish) -> float:
+    """The share of the wanted speed that is predicted, at most 1: beyond that, quality decides."""
+    return min(1.0, v.estimate.speed.decode / wish.speed) if v.estimate.speed else 1.0
 
 
 def _judge(model: Published, wish: Wish, machine: Machine) -> Verdict:

@@ -50,8 +50,17 @@ def look(bandwidth: float | None = None, free: int | None = None, threads: int |
     ops = choose("auto", threads)
     limits = typical_limits()
     if limits is None:
-        return Machine(there, total, None, "no kernels, so no speed is predicted; `slm doctor` says what to do")
-    return Machine(there, total, limits, f"{limits.read_bytes_per_s / 1e9:.1f} GB/s, measured now ({ops.description})")
+        return Machine(
+            there, total, None, "no fast kernels: NumPy computes, slowly, and no speed is predicted; see `slm doctor`"
+        )
+    source = f"{limits.read_bytes_per_s / 1e9:.1f} GB/s, measured now ({ops.description}{_busy()})"
+    return Machine(there, total, limits, source)
+
+
+def _busy() -> str:
+    """A word on other programs where they may have slowed the measurement down."""
+    load = psutil.getloadavg()[0]  # of the last minute
+    return f", while other programs were busy: load {load:.1f}" if load >= (psutil.cpu_count() or 1) else ""
 
 
 def total_bytes() -> int:

@@ -7,12 +7,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import textwrap
 from typing import TYPE_CHECKING
 
 from slmkit.cli import terminal
 from slmkit.cli.config_file import config_path
-from slmkit.cli.models import WIDTH
+from slmkit.cli.models import filled
 from slmkit.cli.settings import settings
 from slmkit.errors import OptionError
 from slmkit.options import LoadOptions, Options
@@ -100,9 +99,9 @@ def check_settings() -> Check:
 
 def _line(check: Check) -> str:
     head = f"{check.state:<8}{check.name:<16}"
-    text = textwrap.fill(check.found, WIDTH, initial_indent=head, subsequent_indent=" " * len(head)) + "\n"
+    text = filled(check.found, head, " " * len(head)) + "\n"
     if check.advice:
-        text += textwrap.fill(check.advice, WIDTH, initial_indent=" " * 24 + "-> ", subsequent_indent=" " * 27) + "\n"
+        text += filled(check.advice, " " * len(head) + "-> ", " " * (len(head) + 3)) + "\n"
     return text
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from typing import TYPE_CHECKING
 
 from slmkit.cli import terminal
 from slmkit.cli.amounts import amount, count, giga
-from slmkit.cli.models import WIDTH, render
+from slmkit.cli.models import filled, render
 
 if TYPE_CHECKING:
     import argparse
@@ -83,21 +82,21 @@ def _page(wish: Wish, machine: Machine, ranking: list[Verdict], large: list[Cost
     others = accepted[1:]
     if others:
         lines += ["", "these would do too, by their published scores:"]
-        lines += [_filled(_short(v), "  ") for v in others]
+        lines += [filled(_short(v), "  ", "    ") for v in others]
     if rejected := [v for v in ranking if not v.accepted and (accepted or v is not ranking[0])]:
         lines += ["", "and these not:"]
-        lines += [_filled(f"{_name(v)}: {'; '.join(v.against)}", "  ") for v in rejected]
+        lines += [filled(f"{_name(v)}: {'; '.join(v.against)}", "  ", "    ") for v in rejected]
     shown = accepted[0] if accepted else ranking[0]
     return "\n".join([*lines, "", _beside(shown, machine, large).rstrip("\n"), "", *_caveats(wish), ""])
 
 
 def _choice(best: Verdict) -> list[str]:
-    return [f"{_name(best)}", *(_filled(reason, "  ") for reason in best.reasons), "", f"    {best.command}"]
+    return [f"{_name(best)}", *(filled(reason, "  ", "    ") for reason in best.reasons), "", f"    {best.command}"]
 
 
 def _nothing(nearest: Verdict) -> list[str]:
     found = ["no model of the family does all of that here; nearest comes " + _name(nearest) + ", but:"]
-    return [*found, *(_filled(reason, "  ") for reason in nearest.against)]
+    return [*found, *(filled(reason, "  ", "    ") for reason in nearest.against)]
 
 
 def _name(v: Verdict) -> str:
@@ -147,8 +146,4 @@ def _caveats(wish: Wish) -> list[str]:
         f"Not known: how these models do on your own work, and what 4 or 8 bits cost each of them. {caveats()[0]}",
         f"For {wish.task.name}: {wish.task.caveat}.",
     ]
-    return [_filled(note, "") for note in notes]
-
-
-def _filled(text: str, indent: str) -> str:
-    return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ")
+    return [filled(note) for note in notes]

@@ -93,7 +93,12 @@ def _notes(rows: list[Row], machine: Machine) -> str:
         f"languages: those that the cards name; the {len(many)} are {', '.join(many)}.",
         f"licence: {licences}, all of them. `slm models --json` has ids, release dates and more; `slm fit` chooses.",
     )
-    return "".join(textwrap.fill(note, WIDTH, subsequent_indent="  ") + "\n" for note in notes)
+    return "".join(filled(note) + "\n" for note in notes)
+
+
+def filled(text: str, first: str = "", rest: str = "  ") -> str:
+    """Lines of at most WIDTH columns; flags and file names are not broken at their hyphens."""
+    return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
 def render(table: Any) -> str:
