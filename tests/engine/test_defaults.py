@@ -74,5 +74,5 @@ def test_a_stop_id_that_is_none_is_refused(value):
 
 @pytest.mark.parametrize("value", ["false", "no", 0, 1, [], {}])
 def test_whether_to_sample_is_true_or_false(value):
-    with pytest.raises(CheckpointError, match="do_sample = .*; true or false is needed"):
+    with pytest.raises(CheckpointError, match=r"do_sample = .*; true or false is needed"):
         generation_defaults({"do_sample": value, "temperature": 1.0})
