@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import fake_slm
 import pytest
+from inventory import places  # noqa: F401  a fixture of several files
 
 import slmkit
 from slmkit.cli.main import main

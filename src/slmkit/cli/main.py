@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 VERBS = {
     "run": "answer a prompt, or chat",
     "pull": "fetch a model from the hub",
+    "list": "list the models that run here without a download",
+    "show": "show what a model is, what its files hold, and the memory it needs",
+    "rm": "remove a pulled model, or packed copies",
     "complete": "continue a text, without the chat template",
     "render": "show the exact prompt that a model gets",
     "tokenize": "show the tokens of a text",

@@ -1,0 +1,132 @@
+import pytest
+from inventory import GGUF, TINY
+
+from cached_models import cache_model, files_of
+
+Q4_0 = (GGUF / "tiny-Q4_0.gguf").read_bytes()
+Q4_K = (GGUF / "tiny-Q4_K_M.gguf").read_bytes()
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """A terminal on both sides, where a person types this."""
+
+    def type_in(text):
+        asked = []
+        monkeypatch.setattr("slmkit.cli.terminal.is_interactive", lambda: True)
+        monkeypatch.setattr("builtins.input", lambda: asked.append(1) or text)
+        return asked
+
+    return type_in
+
+
+def load(real_slm, name):
+    assert real_slm("run", name, "hi", "--max-tokens", "1", "-q").code == 0
+
+
+def copies(places):
+    return sorted((places.cache / "packed").glob("*.safetensors"))
+
+
+def test_a_pulled_model_goes_with_its_packed_copy_and_nothing_else(real_slm, places):
+    one = cache_model(places.hub, "ada/One", files_of(TINY))
+    two = cache_model(places.hub, "ada/Two", files_of(TINY) | {"extra.txt": b"x"})
+    load(real_slm, "ada/One")
+    load(real_slm, str(GGUF / "tiny-Q4_0.gguf"))
+    assert len(copies(places)) == 2
+    done = real_slm("rm", "ada/One", "--yes")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("removed ada/One: ")
+    assert not one.exists()
+    assert (two / "model.safetensors").read_bytes() == (TINY / "model.safetensors").read_bytes()
+    assert len(copies(places)) == 1
+    real_slm("rm", "ada/One", "--yes").fails(3, "ada/One was not pulled")
+
+
+def test_of_several_gguf_files_one_goes_and_none_is_guessed(real_slm, places):
+    snapshot = cache_model(places.hub, "ada/G", {"t.Q4_0.gguf": Q4_0, "t.Q4_K_M.gguf": Q4_K})
+    real_slm("rm", "ada/G", "--yes").fails(2, "several models here: ada/G:Q4_0, ada/G:Q4_K_M")
+    assert real_slm("rm", "ada/g:q4_0", "--yes").out == "removed ada/G:Q4_0: 0.8 MB freed\n"
+    assert [path.name for path in snapshot.iterdir()] == ["t.Q4_K_M.gguf"]
+    assert real_slm("rm", "ada/G", "--yes").code == 0
+    assert not snapshot.exists()
+
+
+def test_a_short_name_means_its_model(real_slm, places):
+    snapshot = cache_model(places.hub, "microsoft/Phi-3.5-mini-instruct", files_of(TINY))
+    assert real_slm("rm", "phi3.5", "-y").code == 0
+    assert not snapshot.exists()
+
+
+def test_nothing_goes_without_a_yes(real_slm, places, answers):
+    snapshot = cache_model(places.hub, "ada/One", files_of(TINY))
+    real_slm("rm", "ada/One").fails(2, "would remove ada/One", "shared with other programs", "--yes does it")
+    for text in ("", "n", "no", "x", "ye"):
+        asked = answers(text)
+        done = real_slm("rm", "ada/One")
+        assert (done.code, asked) == (2, [1])
+        assert done.out.startswith("remove ada/One, 6.")
+        assert done.err == "slm: nothing was removed\n"
+    assert snapshot.is_dir()
+    answers("Y")
+    assert real_slm("rm", "ada/One").code == 0
+    assert not snapshot.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("tiny", 2, "comes with slmkit"),
+        ("ollama-store:phi3", 2, "`ollama rm phi3`"),
+        (str(TINY), 2, "is a path of yours"),
+        (str(GGUF / "tiny-Q4_0.gguf"), 2, "delete it yourself"),
+        ("nothing", 3, "no pulled model is called 'nothing'"),
+        ("phi3.5", 3, "was not pulled"),
+        ("../x", 3, "no pulled model"),
+        ("a/../b", 2, "revision"),
+    ],
+)
+def test_what_is_not_slmkits_to_remove_stays(real_slm, places, name, code, words):
+    before = files_of(TINY)
+    places.ollama.add("phi3/latest", model=Q4_0)
+    if name == "a/../b":
+        words = "a/../b"
+    done = real_slm("rm", name, "--yes")
+    assert done.code in (code, 3)
+    assert words in done.err
+    assert files_of(TINY) == before
+
+
+def test_rm_needs_a_name(real_slm, places):
+    real_slm("rm", "--yes").fails(2, "MODEL is missing", "--packed")
+
+
+def test_packed_copies_go_all_or_those_of_one_model(real_slm, places):
+    places.ollama.add("phi3/latest", model=Q4_K)
+    load(real_slm, "tiny")
+    load(real_slm, "ollama-store:phi3")
+    load(real_slm, str(GGUF / "tiny-Q4_0.gguf"))
+    assert len(copies(places)) == 3
+    real_slm("rm", "tiny", "--packed").fails(2, "1 packed copy, 3.4 MB", "--yes does it")
+    assert real_slm("rm", "tiny", "--packed", "--yes").out == "removed 1 packed copy: 3.4 MB freed\n"
+    assert real_slm("rm", "tiny", "--packed", "--yes").out == "there is no packed copy of tiny\n"
+    assert real_slm("rm", "ollama-store:phi3", "--packed", "--yes").out.startswith("removed 1 packed copy: ")
+    assert len(copies(places)) == 1
+    load(real_slm, "tiny")
+    (places.cache / "packed" / ("0" * 64 + ".safetensors")).write_bytes(b"damaged")
+    (places.cache / "packed" / "notes.txt").write_text("not ours")
+    assert real_slm("rm", "--packed", "--yes").out.startswith("removed 3 packed copies: ")
+    assert [path.name for path in (places.cache / "packed").iterdir()] == ["notes.txt"]
+    assert real_slm("rm", "--packed", "--yes").out == "there is no packed copy\n"
+    load(real_slm, "tiny")  # and it is made again
+
+
+def test_a_model_that_changed_has_no_copy_of_what_it_was(real_slm, places, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name, data in files_of(TINY).items():
+        (folder / name).write_bytes(data)
+    load(real_slm, str(folder))
+    (folder / "model.safetensors").write_bytes((TINY / "model.safetensors").read_bytes())
+    assert real_slm("rm", str(folder), "--packed", "--yes").out == f"there is no packed copy of {folder}\n"
+    assert len(copies(places)) == 1
