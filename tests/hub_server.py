@@ -14,10 +14,15 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
 
 LFS = (".safetensors", ".gguf", "tokenizer.model")
 
@@ -43,6 +48,7 @@ class Fault:
     endless: bool = False
     no_range: bool = False
     redirect: str | None = None
+    body: bytes | None = None  # of the listing
     hold: threading.Event | None = None  # the body waits for it after `drop_after` bytes, instead of ending
 
 
@@ -131,10 +137,16 @@ def _serve(hub: HubServer, is_cdn: bool) -> ThreadingHTTPServer:
         pass
 
     Handler.hub, Handler.is_cdn = hub, is_cdn
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     return server
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that was killed is no error here."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -172,6 +184,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._error(fault.status, fault.code, fault.message, fault.headers)
         if fault and fault.endless:
             return self._endless(b'{"padding": "')
+        if fault and fault.body is not None:
+            return self._raw(fault.body)
         if repo is None:
             return self._error(401, "RepoNotFound", "Invalid username or password.")
         if parts[2:3] == ["refs"]:
@@ -275,7 +289,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(bytes(1 << 16))
 
     def _json(self, value: Any) -> None:
-        body = json.dumps(value).encode()
+        self._raw(json.dumps(value).encode())
+
+    def _raw(self, body: bytes) -> None:
         self._head(200, {"Content-Type": "application/json", "Content-Length": str(len(body))})
         if self.command == "GET":
             self.wfile.write(body)
@@ -291,3 +307,27 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
+
+
+@contextmanager
+def hub_of_the_test(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[HubServer]:
+    """A server that this process and those it starts take for the hub, with empty caches in a folder."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    with HubServer() as hub:
+        patch.setenv("HF_ENDPOINT", hub.url)
+        patch.setenv("HF_HUB_CACHE", str(folder / "hub"))
+        patch.setenv("HF_HOME", str(folder / "hf"))
+        patch.setenv("SLMKIT_CACHE_DIR", str(folder / "slmkit"))
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+            patch.delenv(name, raising=False)
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)  # read from the environment at import
+        patch.setattr(constants, "ENDPOINT", hub.url)
+        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+        patch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+        patch.setattr(constants, "HF_TOKEN_PATH", str(folder / "hf" / "token"))
+        huggingface_hub.close_session()
+        yield hub
+        huggingface_hub.close_session()

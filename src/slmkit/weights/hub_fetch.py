@@ -54,7 +54,7 @@ class Fetcher:
 
     def missing(self, files: tuple[HubFile, ...]) -> int:
         """Bytes that are not on this disk yet."""
-        return sum(file.size - self._there(file) for file in files)
+        return sum(file.size - self._there(file) for file in {file.etag: file for file in files}.values())
 
     def fetch(self, file: HubFile) -> None:
         """Have the file in the snapshot, sound.   Raises DownloadError, StorageError, AccessDenied, ModelNotFound."""
