@@ -1,1 +1,249 @@
-"""A model into a file of another format."""
+"""A model into a GGUF file that llama.cpp loads and that means the same there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slmkit.backends.source import FolderSource, Source
+from slmkit.errors import CheckpointError, RequestError, StorageError, TemplateError, UnsupportedModel
+from slmkit.models import gguf as models
+from slmkit.ops.matrix import GROUP, TILE, Matrix
+from slmkit.ops.pack import NOT_FINITE, as_f32, packer, unpack
+from slmkit.text import gguf as text
+from slmkit.text.gguf_export import swallows_blanks, write_tokenizer
+from slmkit.text.tokenizer import read_folder
+from slmkit.untrusted import is_there, shown
+from slmkit.weights.atomic import remove_leftovers
+from slmkit.weights.checkpoint import Checkpoint
+from slmkit.weights.expect import check_tensors
+from slmkit.weights.gguf_writer import GGUFWriter, as_type, blocks_of
+from slmkit.weights.packed import is_packed, read_packed
+from slmkit.weights.packing import WAITING, Progress, silent
+
+# The type asked for -> of the matrices, and of embedding and head, which are the most sensitive to rounding.
+TYPES = {
+    "as-is": None,
+    "f32": ("F32", "F32"),
+    "f16": ("F16", "F16"),
+    "bf16": ("BF16", "BF16"),
+    "q8_0": ("Q8_0", "Q8_0"),
+    "q4_0": ("Q4_0", "Q8_0"),
+}
+_TABLES = ("model.embed_tokens.weight", "lm_head.weight")
+_FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7, "BF16": 32}  # general.file_type, a hint for people
+_OWN = {
+    "q4": "Q4_0",
+    "q8": "Q8_0",
+    **{kind: kind for kind in _FILE_TYPES},
+}  # what a tensor is -> what holds it as it is
+_PACKED = {"Q4_0": "q4", "Q8_0": "q8"}
+_AT_ONCE = 1 << 22  # weights of one write
+WRITING = "writing the GGUF file"
+# llama.cpp takes white space after special tokens away where the model's name has one of these.
+_SWALLOWING_NAME = re.compile("phi-?3", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: bytes of the weight files before and of the file now, weights, and tensors of each type."""
+
+    source_bytes: int
+    n_bytes: int
+    n_weights: int
+    types: Mapping[str, int]
+
+
+def export_gguf(
+    source: Source, out: Path, type: str = "as-is", *, force: bool = False, ops: Any = None, progress: Progress = silent
+) -> Exported:
+    """Write the model into the GGUF file `out`, which appears when it is complete.
+
+    type: of TYPES. "as-is" keeps every number: also those of a packed folder, whose 4 and 8 bits are Q4_0 and Q8_0.
+    force: replace a file that is there.   ops: their `pack` is used if they have one.
+    Raises RequestError for a file that may not be written, ModelError for what GGUF cannot say, StorageError.
+    """
+    if type not in TYPES:
+        raise RequestError(f"type is {shown(type)}; it takes one of {', '.join(TYPES)}")
+    _check_target(source, out, force)
+    tensors = _tensors(source)
+    types = _types(tensors, TYPES[type])
+    factors = models.write_factors(source.config)
+    metadata = _metadata(source, types)
+    names = {name: models.gguf_name(source.architecture, name) for name in tensors}
+    plan = [(name, "F32", values.shape) for name, values in factors.items()]
+    plan += [(names[name], types[name], tensor.shape) for name, tensor in tensors.items()]
+    waiting = source.tensors.total_bytes
+    with GGUFWriter(out, metadata, plan, waiting=lambda: progress(WAITING, 0, waiting)) as writer:
+        writer.begin()
+        for name, values in factors.items():
+            writer.append(name, values)
+        done, total = 0, sum(prod(tensor.shape) for tensor in tensors.values())
+        for name, tensor in tensors.items():
+            for piece in _written(name, tensor, types[name], source, ops):
+                writer.append(names[name], piece)
+                progress(WRITING, done * writer.n_bytes // total, writer.n_bytes)
+            source.tensors.release()
+            done += prod(tensor.shape)
+        progress(WRITING, writer.n_bytes, writer.n_bytes)
+        writer.commit()
+    remove_leftovers(out.parent)
+    counts = {kind: list(types.values()).count(kind) for kind in dict.fromkeys(types.values())}
+    return Exported(source.tensors.total_bytes, writer.n_bytes, total, counts)
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """One tensor of the source.   kind: its type there.   packed: of a packed folder, what is mapped."""
+
+    shape: tuple[int, ...]
+    kind: str
+    packed: Matrix | None = None
+
+
+def _tensors(source: Source) -> dict[str, _Tensor]:
+    """The model's tensors, all of them found and of the expected shapes."""
+    files, expected = source.tensors, source.expected
+    if not is_packed(files.metadata):
+        check_tensors(expected, files)
+        return {name: _Tensor(shape, files.dtype(name)) for name, shape in expected.items()}
+    assert isinstance(files, Checkpoint)
+    found = read_packed(files.files[0], expected)
+    return {
+        name: _Tensor(expected[name], tensor.format, tensor)
+        if isinstance(tensor, Matrix)
+        else _Tensor(tensor.shape, "F32")
+        for name, tensor in found.items()
+    }
+
+
+def _types(tensors: Mapping[str, _Tensor], wanted: tuple[str, str] | None) -> dict[str, str]:
+    """GGUF's type for each tensor: vectors are F32, as llama.cpp demands."""
+    types = {}
+    for name, tensor in tensors.items():
+        own = _OWN.get(tensor.kind)
+        kind = "F32" if len(tensor.shape) < 2 else wanted[name in _TABLES] if wanted else own
+        if kind is None:
+            raise UnsupportedModel(
+                f"{name} is {tensor.kind}, which is not written as it is; ask for --type q8_0, f16 or another, or copy "
+                "the file that it comes from"
+            )
+        if kind in _PACKED and tensor.shape[-1] % GROUP:
+            raise UnsupportedModel(
+                f"{name} has rows of {tensor.shape[-1]} weights, which are no whole blocks of {GROUP} for {kind}; "
+                "ask for --type f16, bf16 or f32"
+            )
+        types[name] = kind
+    return types
+
+
+def _written(name: str, tensor: _Tensor, type: str, source: Source, ops: Any) -> Iterator[NDArray[Any]]:
+    """The tensor in pieces of whole rows, as GGUFWriter takes them."""
+    try:
+        if len(tensor.shape) < 2:
+            yield as_type(as_f32(source.tensors.tensor(name)), type)
+            return
+        n, k = tensor.shape
+        rows = max(_AT_ONCE // k // TILE, 1) * TILE
+        values = None
+        for i in range(0, n, rows):
+            part = slice(i, min(i + rows, n))
+            if tensor.packed is not None:
+                matrix = _rows_of(tensor.packed, part)
+                yield (
+                    blocks_of(matrix) if _OWN.get(matrix.format) == type else as_type(unpack(matrix), type, packer(ops))
+                )
+            elif type in _PACKED:
+                yield blocks_of(source.tensors.pack_rows(name, part, _PACKED[type], ops))
+            else:
+                values = source.tensors.tensor(name) if values is None else values
+                yield _plain(values[part], type if tensor.kind != type else None)
+    except CheckpointError as error:
+        raise CheckpointError(f"tensor {shown(name)} in {source.path}: {error}") from None
+
+
+def _plain(values: NDArray[Any], type: str | None) -> NDArray[Any]:
+    """Weights as plain numbers of a type; None: as they are."""
+    numbers = as_f32(values)
+    if type is not None:
+        return as_type(numbers, type)
+    if not np.isfinite(numbers).all():
+        raise CheckpointError(NOT_FINITE)
+    return np.ascontiguousarray(values)
+
+
+def _rows_of(matrix: Matrix, rows: slice) -> Matrix:
+    """Some rows of a packed matrix, from a multiple of 16."""
+    tiles = slice(rows.start // TILE, -(-rows.stop // TILE))
+    scale = None if matrix.scale is None else matrix.scale[tiles]
+    return Matrix(matrix.format, rows.stop - rows.start, matrix.k, matrix.data[tiles], scale)
+
+
+def _metadata(source: Source, types: Mapping[str, str]) -> dict[str, Any]:
+    matrices = [kind for name, kind in types.items() if name not in _TABLES and name.endswith("proj.weight")]
+    tokenizer = _tokenizer(source)
+    swallowing = swallows_blanks(source.tokenizer)
+    found: dict[str, Any] = {
+        "general.architecture": source.architecture,
+        "general.type": "model",
+        "general.name": _name(source.name, swallowing),
+        "general.file_type": _FILE_TYPES[max(set(matrices), key=matrices.count)],
+        "general.quantization_version": models.QUANTIZATION_VERSION,
+    }
+    return found | _sampling(source) | models.write_config(source.config) | tokenizer
+
+
+def _name(name: str, swallowing: bool) -> str:
+    """The model's own name, such that llama.cpp treats white space after special tokens as this tokenizer does."""
+    plain = re.split(r"[/\\]", name.rstrip("/\\"))[-1] or "model"
+    if swallowing:
+        return plain if _SWALLOWING_NAME.search(plain) else f"{plain} (phi-3)"
+    return _SWALLOWING_NAME.sub("Phi 3", plain)
+
+
+def _tokenizer(source: Source) -> dict[str, Any]:
+    """The metadata of tokenizer and template: of a GGUF file its own, with the template that is in use."""
+    try:
+        template = source.template
+    except TemplateError:
+        template = None
+    if isinstance(source, FolderSource):
+        spec, _ = read_folder(source.path)
+        return write_tokenizer(spec, source.tokenizer, template, source.stop_ids, source.config.vocab_size)
+    from slmkit.backends.gguf_source import GGUFSource
+
+    assert isinstance(source, GGUFSource)
+    own = {key: value for key, value in source.metadata.items() if key.startswith("tokenizer.")}
+    if template is not None:
+        own["tokenizer.chat_template"] = template.source if isinstance(template.source, str) else template.source.source
+    return own
+
+
+def _sampling(source: Source) -> dict[str, Any]:
+    """How the model is meant to be sampled, where it is not greedily."""
+    options = source.defaults
+    keys = {name: getattr(options, ours) for name, ours in text.SAMPLING.items()}
+    idle = {"temp": 0, "top_k": 0, "top_p": 1, "min_p": 0, "penalty_repeat": 1}
+    return {
+        f"general.sampling.{name}": value for name, value in keys.items() if value is not None and value != idle[name]
+    }
+
+
+def _check_target(source: Source, out: Path, force: bool) -> None:
+    if out.suffix != ".gguf":
+        raise RequestError(f"{out} does not end in .gguf, by which such files are known; give a name that does")
+    if not is_there(out, StorageError):
+        return
+    if not out.is_file():
+        raise RequestError(f"{out} is there and is no file; give another name")
+    if any(out.samefile(file.path) for file in source.tensors.files):
+        raise RequestError(f"{out} is the model's own file; give another name")
+    if not force:
+        raise RequestError(f"{out} is there already; give another name, or --force to replace it")

@@ -37,9 +37,14 @@ ENDS = ("<|end|>", "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>
 PHI3_TOKENS = ("<|user|>", "<|assistant|>", "<|end|>")
 # Of all special tokens of Phi-3's later tokenizers these alone leave the white space after them alone.
 KEEPS_BLANKS = ("<unk>", "<s>", "<|endoftext|>")
-# general.sampling.* -> generation_config.json
-_SAMPLING = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p",
-             "penalty_repeat": "repetition_penalty"}  # fmt: skip
+# general.sampling.* -> generation_config.json, and the option
+SAMPLING = {
+    "temp": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "penalty_repeat": "repetition_penalty",
+}
 # Settings of samplers that are off unless another key switches them on, and the order of samplers.
 _NO_SAMPLER = ("sequence", "xtc_threshold", "penalty_last_n", "mirostat_tau", "mirostat_eta")
 
@@ -103,8 +108,8 @@ def generation_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
         name = key.removeprefix("general.sampling.")
         if name == key or name in _NO_SAMPLER:
             continue
-        if name in _SAMPLING and isinstance(value, (int, float)):
-            found[_SAMPLING[name]] = decimal(value) if isinstance(value, float) else value
+        if name in SAMPLING and isinstance(value, (int, float)):
+            found[SAMPLING[name]] = decimal(value) if isinstance(value, float) else value
         elif isinstance(value, (np.ndarray, list, str)) or value:
             raise UnsupportedModel(
                 f"{SOURCE} asks for {shown(key)} = {shown(value)}, a sampler that slmkit does not have"

@@ -73,22 +73,17 @@ class Tokenizer:
     @classmethod
     def from_folder(cls, path: str | Path) -> Tokenizer:
         """The tokenizer of a checkpoint: tokenizer.json, or tokenizer.model (SentencePiece) converted."""
-        folder = Path(path)
-        config = optional_json(folder / "tokenizer_config.json")
-        if is_there(folder / "tokenizer.json", TokenizerError):
-            return cls(read_json(folder / "tokenizer.json", LARGEST_FILE, TokenizerError), config)
-        if is_there(folder / "tokenizer.model", TokenizerError):
-            from slmkit.text import sentencepiece
+        return cls(*read_folder(path))
 
-            model = sentencepiece.parse(read_bytes(folder / "tokenizer.model", LARGEST_SENTENCEPIECE, TokenizerError))
-            with _read("added_tokens.json or tokenizer_config.json"):
-                added = _added_of_sentencepiece(optional_json(folder / "added_tokens.json"), config)
-            # LlamaTokenizer's own default is to write BOS.
-            return cls(sentencepiece.convert(model, added, add_bos=config.get("add_bos_token") is not False), config)
-        raise TokenizerError(
-            f"{folder} has neither tokenizer.json nor tokenizer.model; copy one of them there from "
-            f"the checkpoint the weights came from"
-        )
+    @property
+    def around(self) -> tuple[list[int], list[int]]:
+        """The ids before and after every text."""
+        return self._prefix, self._suffix
+
+    @property
+    def added(self) -> tuple[AddedToken, ...]:
+        """The added tokens, with their flags."""
+        return tuple(self._added.by_id.values())
 
     def encode(self, text: str, *, specials: bool = False) -> list[int]:
         """Ids of a text, nothing added. With specials, strings like `<|end|>` in it become control tokens.
@@ -191,6 +186,26 @@ class Tokenizer:
                 "them; the tokenizer.json needs them among added_tokens only"
             )
         return ids
+
+
+def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The content of a checkpoint's tokenizer.json, or its tokenizer.model as one; and of tokenizer_config.json."""
+    folder = Path(path)
+    config = optional_json(folder / "tokenizer_config.json")
+    if is_there(folder / "tokenizer.json", TokenizerError):
+        return read_json(folder / "tokenizer.json", LARGEST_FILE, TokenizerError), config
+    if is_there(folder / "tokenizer.model", TokenizerError):
+        from slmkit.text import sentencepiece
+
+        model = sentencepiece.parse(read_bytes(folder / "tokenizer.model", LARGEST_SENTENCEPIECE, TokenizerError))
+        with _read("added_tokens.json or tokenizer_config.json"):
+            added = _added_of_sentencepiece(optional_json(folder / "added_tokens.json"), config)
+        # LlamaTokenizer's own default is to write BOS.
+        return sentencepiece.convert(model, added, add_bos=config.get("add_bos_token") is not False), config
+    raise TokenizerError(
+        f"{folder} has neither tokenizer.json nor tokenizer.model; copy one of them there from "
+        f"the checkpoint the weights came from"
+    )
 
 
 @contextmanager
