@@ -312,7 +312,6 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def hub_of_the_test(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[HubServer]:
     """A server that this process and those it starts take for the hub, with empty caches in a folder."""
-    import huggingface_hub
     from huggingface_hub import constants
 
     with HubServer() as hub:
@@ -328,6 +327,4 @@ def hub_of_the_test(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[HubServ
         patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
         patch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
         patch.setattr(constants, "HF_TOKEN_PATH", str(folder / "hf" / "token"))
-        huggingface_hub.close_session()
         yield hub
-        huggingface_hub.close_session()
