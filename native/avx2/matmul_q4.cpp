@@ -23,8 +23,7 @@ static void packed_tile(const uint8_t* data, const uint16_t* scale, int64_t grou
   __m256 acc[kTokens][2];
   for (auto& rows : acc) rows[0] = rows[1] = _mm256_setzero_ps();
   for (int64_t g = 0; g < groups; ++g, data += 256, scale += kTile, ++x) {
-    for (int ahead = 0; ahead < 256; ahead += 64)
-      _mm_prefetch(reinterpret_cast<const char*>(data + kPrefetch + ahead), _MM_HINT_T0);
+    prefetch<256>(data);
     __m256i sums[kTokens][2];
     for (int t = 0; t < kTokens; ++t) sums[t][0] = sums[t][1] = pair(x[t * stride].start8);
     for (int c = 0; c < 4; ++c) {
@@ -55,6 +54,7 @@ struct Panel {
 
 static void unpack(const uint8_t* data, const uint16_t* scale, int64_t groups, Panel panel) {
   for (int64_t i = 0; i < groups * 4; ++i) {
+    prefetch<64>(data + 64 * i);
     for (int h = 0; h < 2; ++h) {
       const __m256i both = load(data + 64 * i + 32 * h);
       uint8_t* to = panel.weights + 128 * i + 32 * h;
@@ -91,7 +91,7 @@ static void panel_tile(Panel panel, int64_t groups, const Activation* x, int64_t
   }
 }
 
-constexpr int64_t kFewTokens = 8;  // up to here a tile is read packed: see docs/performance.md
+constexpr int64_t kFewTokens = 8;  // up to here a tile is read packed
 
 void matmul_q4(const Packed& w, int64_t tile_begin, int64_t tile_end, const Activation* x, int64_t tokens, float* out,
                void* scratch) {

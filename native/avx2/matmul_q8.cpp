@@ -19,8 +19,7 @@ static void tile_rows(const uint8_t* data, const uint16_t* scale, int64_t groups
   __m256 acc[kTokens][2];
   for (auto& rows : acc) rows[0] = rows[1] = _mm256_setzero_ps();
   for (int64_t g = 0; g < groups; ++g, data += 512, scale += kTile, ++x) {
-    for (int ahead = 0; ahead < 512; ahead += 64)
-      _mm_prefetch(reinterpret_cast<const char*>(data + kPrefetch + ahead), _MM_HINT_T0);
+    prefetch<512>(data);
     __m256i sums[kTokens][2];
     for (auto& rows : sums) rows[0] = rows[1] = _mm256_setzero_si256();
     for (int c = 0; c < 8; ++c) {

@@ -81,8 +81,8 @@ static inline __m256i start_of(const Activation& x, int half) {
   return pair(x.start32[half]);
 }
 
-static inline __m256 fma_float(__m256i sums, __m256 d, float scale, __m256 acc) {
-  return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), _mm256_mul_ps(d, _mm256_set1_ps(scale)), acc);
+static inline __m256 fma_float(__m256i sums, __m256 d, __m256 scale, __m256 acc) {
+  return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), _mm256_mul_ps(d, scale), acc);
 }
 
 // How many ranges of inputs of a group have scales of their own.
@@ -113,8 +113,7 @@ static void packed_tile(const uint8_t* data, int64_t supers, const Activation* x
     const Rows<kBits> rows[2] = {{data, 0}, {data, 1}};
     data += S::kHeader;
     for (int g = 0; g < kSuperGroups; ++g, data += S::kGroupBytes, ++x) {
-      for (int ahead = 0; ahead < S::kGroupBytes; ahead += 64)
-        _mm_prefetch(reinterpret_cast<const char*>(data + kPrefetch + ahead), _MM_HINT_T0);
+      prefetch<S::kGroupBytes>(data);
       __m256i sums[kTokens][2], total[kTokens][2];
       const auto start = [&](int half) {
         for (int t = 0; t < kTokens; ++t) sums[t][0] = sums[t][1] = start_of<kBits>(x[t * stride], half);
@@ -136,7 +135,7 @@ static void packed_tile(const uint8_t* data, int64_t supers, const Activation* x
       add_two_pieces<kBits, kTokens, 3>(data, x, stride, sums);
       finish(kParts<kBits> - 1);
       for (int h = 0; h < 2; ++h) {
-        for (int t = 0; t < kTokens; ++t) acc[t][h] = fma_float(total[t][h], rows[h].d, x[t * stride].scale, acc[t][h]);
+        for (int t = 0; t < kTokens; ++t) acc[t][h] = fma_float(total[t][h], rows[h].d, _mm256_set1_ps(x[t * stride].scale), acc[t][h]);
         if constexpr (kBits != 6) {
           const __m256 least = least_of(rows[h], data, h);
           for (int t = 0; t < kTokens; ++t)
@@ -170,6 +169,7 @@ static void unpack(const uint8_t* data, int64_t supers, uint8_t* to) {
     const Rows<kBits> rows[2] = {{data, 0}, {data, 1}};
     data += S::kHeader;
     for (int g = 0; g < kSuperGroups; ++g, data += S::kGroupBytes, to += kPanelGroup) {
+      prefetch<S::kGroupBytes>(data);
       unpack_pieces<kBits, 0>(data, to);
       unpack_pieces<kBits, 1>(data, to);
       unpack_pieces<kBits, 2>(data, to);
@@ -189,48 +189,62 @@ static void unpack(const uint8_t* data, int64_t supers, uint8_t* to) {
 
 static inline __m256i load_aligned(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
 
+template <int kTokens, int piece, bool kFirst>
+static inline void add_panel_piece(const uint8_t* panel, const Activation* x, int64_t stride, __m256i (*sums)[2]) {
+  const __m256i w0 = load_aligned(panel + 64 * piece), w1 = load_aligned(panel + 64 * piece + 32);
+  for (int t = 0; t < kTokens; ++t) {
+    const __m256i q = four_inputs(x[t * stride].q + 4 * piece);
+    const __m256i p0 = _mm256_maddubs_epi16(w0, q), p1 = _mm256_maddubs_epi16(w1, q);
+    sums[t][0] = kFirst ? p0 : add_16(sums[t][0], p0);
+    sums[t][1] = kFirst ? p1 : add_16(sums[t][1], p1);
+  }
+}
+
+// The 16-bit sums of four pieces, `half` or both halves of a group.
+template <int kBits, int kTokens, int half>
+static inline void add_panel_half(const uint8_t* panel, const Activation* x, int64_t stride, __m256i (*sums)[2]) {
+  add_panel_piece<kTokens, 4 * half, kBits == 4 && half == 0>(panel, x, stride, sums);
+  add_panel_piece<kTokens, 4 * half + 1, false>(panel, x, stride, sums);
+  add_panel_piece<kTokens, 4 * half + 2, false>(panel, x, stride, sums);
+  add_panel_piece<kTokens, 4 * half + 3, false>(panel, x, stride, sums);
+}
+
+template <int kBits, int kTokens>
+static inline void start_sums(const Activation* x, int64_t stride, int half, __m256i (*sums)[2]) {
+  for (int t = 0; t < kTokens; ++t) sums[t][0] = sums[t][1] = start_of<kBits>(x[t * stride], half);
+}
+
 // totals: room for the first half's sums of q6_k.
 template <int kBits, int kTokens>
 static void panel_tile(const uint8_t* panel, int64_t supers, const Activation* x, int64_t stride, float (*out)[kTile],
                        int32_t (*totals)[kTile]) {
-  constexpr int kPieces = 8 / kParts<kBits>;
   for (int t = 0; t < kTokens; ++t)
     for (int h = 0; h < 2; ++h) _mm256_store_ps(out[t] + 8 * h, _mm256_setzero_ps());
   for (int64_t s = 0; s < supers; ++s, panel += 64) {
     const float* d = reinterpret_cast<const float*>(panel + kSuperGroups * kPanelGroup);
     for (int g = 0; g < kSuperGroups; ++g, panel += kPanelGroup, ++x) {
-      for (int half = 0; half < kParts<kBits>; ++half) {
-        __m256i sums[kTokens][2];
-        if constexpr (kBits > 4)
-          for (int t = 0; t < kTokens; ++t) sums[t][0] = sums[t][1] = start_of<kBits>(x[t * stride], half);
-        for (int c = 0; c < kPieces; ++c) {
-          const int piece = half * kPieces + c;
-          const __m256i w0 = load_aligned(panel + 64 * piece), w1 = load_aligned(panel + 64 * piece + 32);
-          for (int t = 0; t < kTokens; ++t) {
-            const __m256i q = four_inputs(x[t * stride].q + 4 * piece);
-            const __m256i p0 = _mm256_maddubs_epi16(w0, q), p1 = _mm256_maddubs_epi16(w1, q);
-            sums[t][0] = kBits == 4 && c == 0 ? p0 : add_16(sums[t][0], p0);
-            sums[t][1] = kBits == 4 && c == 0 ? p1 : add_16(sums[t][1], p1);
-          }
-        }
+      const uint8_t* scales = panel + 512;
+      __m256i sums[kTokens][2];
+      start_sums<kBits, kTokens>(x, stride, 0, sums);
+      add_panel_half<kBits, kTokens, 0>(panel, x, stride, sums);
+      if constexpr (kBits == 6) {
+        for (int t = 0; t < kTokens; ++t)
+          for (int h = 0; h < 2; ++h)
+            _mm256_store_si256(reinterpret_cast<__m256i*>(totals[t] + 8 * h),
+                               _mm256_madd_epi16(sums[t][h], load_aligned(scales + 32 * h)));
+        scales += 64;
+        start_sums<kBits, kTokens>(x, stride, 1, sums);
+      }
+      add_panel_half<kBits, kTokens, 1>(panel, x, stride, sums);
+      for (int t = 0; t < kTokens; ++t) {
+        const __m256 scale = _mm256_set1_ps(x[t * stride].scale), sum = _mm256_set1_ps(x[t * stride].sum);
         for (int h = 0; h < 2; ++h) {
-          const __m256i scale = load_aligned(panel + 512 + 64 * half + 32 * h);
-          for (int t = 0; t < kTokens; ++t) {
-            __m256i sum = _mm256_madd_epi16(sums[t][h], scale);
-            auto* first = reinterpret_cast<__m256i*>(totals[t] + 8 * h);
-            if (half + 1 < kParts<kBits>) {
-              _mm256_store_si256(first, sum);
-              continue;
-            }
-            if constexpr (kParts<kBits> == 2) sum = _mm256_add_epi32(sum, _mm256_load_si256(first));
-            const Activation& xt = x[t * stride];
-            __m256 acc = fma_float(sum, _mm256_load_ps(d + 8 * h), xt.scale, _mm256_load_ps(out[t] + 8 * h));
-            if constexpr (kBits != 6) {
-              const __m256 least = _mm256_load_ps(reinterpret_cast<const float*>(panel + 576 + 32 * h));
-              acc = _mm256_fmadd_ps(least, _mm256_set1_ps(xt.sum), acc);
-            }
-            _mm256_store_ps(out[t] + 8 * h, acc);
-          }
+          __m256i exact = _mm256_madd_epi16(sums[t][h], load_aligned(scales + 32 * h));
+          if constexpr (kBits == 6) exact = _mm256_add_epi32(exact, load_aligned(totals[t] + 8 * h));
+          __m256 acc = fma_float(exact, _mm256_load_ps(d + 8 * h), scale, _mm256_load_ps(out[t] + 8 * h));
+          if constexpr (kBits != 6)
+            acc = _mm256_fmadd_ps(_mm256_load_ps(reinterpret_cast<const float*>(scales + 64 + 32 * h)), sum, acc);
+          _mm256_store_ps(out[t] + 8 * h, acc);
         }
       }
     }
