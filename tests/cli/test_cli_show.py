@@ -4,9 +4,9 @@ import shutil
 import pytest
 from inventory import GGUF, TINY
 
+import slmkit
 from cached_models import cache_model, files_of
 from ollama_store import LIBRARY_TEMPLATE, STOPS
-import slmkit
 from slmkit.engine.cache import block_bytes
 from tiny import edit_json, write_model
 

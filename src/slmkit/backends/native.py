@@ -178,7 +178,9 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
     planned = plan_weights(source.tensors, source.expected, options.quantize)
     dtype = {"f16": "float16", "f32": "float32"}[_cache_type(options, planned.quantization)]
     shape = (config.num_hidden_layers, config.num_key_value_heads, config.head_dim)
-    plan = plan_cache(config.max_position_embeddings, options.ctx or source.ctx, shape, dtype, planned.n_bytes)
+    most = config.max_position_embeddings
+    told = min(source.ctx, most) if source.ctx else None  # Ollama, too, cuts what its store asks for
+    plan = plan_cache(most, options.ctx or told, shape, dtype, planned.n_bytes)
     ops = choose(options.kernels or "auto", options.threads)
     weights = take_weights(planned, ops=ops, progress=progress)
     facts = {
@@ -192,11 +194,11 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
         "kernels": ops.description,
         "kernel_set": ops.NAME,
         "context": plan.context,
-        "model_context": config.max_position_embeddings,
+        "model_context": most,
         "cache_bytes_per_token": plan.bytes_per_token,
         "vocabulary": config.vocab_size,
     }
-    for line in (plan.note if plan.context < config.max_position_embeddings else "", getattr(ops, "hint", "")):
+    for line in (plan.note if plan.context < most else "", getattr(ops, "hint", "")):
         if line and notice:
             notice(line)
     return Loaded(

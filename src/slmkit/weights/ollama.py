@@ -12,7 +12,7 @@ from slmkit.request import ROLES, Message
 from slmkit.untrusted import parse_json, shown
 from slmkit.weights.ollama_names import PREFIX, Name
 from slmkit.weights.ollama_options import translate
-from slmkit.weights.ollama_store import Layer, Manifest, Store, stores
+from slmkit.weights.ollama_store import SERVICE, Layer, Manifest, Store, stores
 
 _TEXTS = {"template", "prompt", "system", "params", "messages", "license"}
 # embed: given up by Ollama itself.   draft: a second model that guesses ahead, which changes no answer.
@@ -64,8 +64,9 @@ def find(name: str, root: str | Path | None = None) -> OllamaModel:
             return read(store, path, wanted)
     if not there:
         raise ModelNotFound(
-            f"there is no store of Ollama to take {shown(name)} from; if it is elsewhere, set OLLAMA_MODELS to the "
-            "folder that holds manifests and blobs"
+            f"there is no store of Ollama that can be read, to take {shown(name)} from; if it is elsewhere, set "
+            f"OLLAMA_MODELS to the folder that holds manifests and blobs (a Linux service has it in {SERVICE}, and you "
+            "may have to join its group)"
         )
     raise ModelNotFound(
         f"Ollama's store in {there[0].root} has no model {shown(str(wanted))}; {_offered(there)}; "

@@ -154,12 +154,12 @@ class Store:
 
     def _manifest_bytes(self, path: Path) -> bytes:
         self._require_inside(path)
-        data = read_bytes(path, MOST_TEXT_BYTES)
+        target = Path(os.path.realpath(path))
+        data = read_bytes(target, MOST_TEXT_BYTES)
         if path.is_symlink():  # Ollama links manifests to blobs, which are named for their hash
-            target = Path(os.path.realpath(path)).name
-            digest = _DIGEST.fullmatch(target)
+            digest = _DIGEST.fullmatch(target.name)
             if digest is None or hashlib.sha256(data).hexdigest() != digest[1].lower():
-                raise CheckpointError(f"{path} links to {shown(target)}, whose content has another hash; pull it again")
+                raise CheckpointError(f"{path} links to {target.name}, whose content has another hash; pull it again")
         return data
 
     def _small(self, sha256: str, what: str) -> bytes:
@@ -197,7 +197,7 @@ def _entries(folder: Path, depth: int = 4) -> Iterator[tuple[str, ...]]:
     for entry in _listed(folder):
         if depth > 1:
             yield from ((entry, *rest) for rest in _entries(folder / entry, depth - 1))
-        elif not (folder / entry).is_dir():
+        elif not os.path.isdir(folder / entry):
             yield (entry,)
 
 
