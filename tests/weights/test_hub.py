@@ -58,7 +58,7 @@ def downloaded(server: HubServer, **settings: Any) -> Path:
 def by_the_client(code: str) -> str:
     """What huggingface_hub does in a process of its own, told by its environment alone."""
     settings = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    command = [sys.executable, "-c", f"from huggingface_hub import *; {code}"]
+    command = [sys.executable, "-c", f"from huggingface_hub import snapshot_download; {code}"]
     run = subprocess.run(command, capture_output=True, text=True, env=settings, timeout=60)
     assert run.returncode == 0, run.stderr
     return run.stdout.strip()

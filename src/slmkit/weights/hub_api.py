@@ -1,7 +1,7 @@
 """Talking to the hub: huggingface_hub's session, so its proxies, its endpoint and its token; our bounds and patience.
 
-Its own download functions are not used: since version 1.9 or so they begin a file anew after a kill, they keep no limit
-on what a server sends, and they do not compare checksums.
+Its own download functions are not used: they compare no checksums and set no limit to what a server sends, and those of
+2.4 begin a file anew after a kill.
 """
 
 from __future__ import annotations

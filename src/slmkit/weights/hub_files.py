@@ -29,9 +29,7 @@ PREFERRED = (
     "Q4_K_M", "Q4_K_S", "Q4_0", "Q4", "Q5_K_M", "Q5_K_S", "Q5_0", "Q4_1", "Q5_1", "Q6_K", "Q8_0", "Q8", "Q3_K_L",
     "Q3_K_M", "Q3_K_S", "Q2_K", "F16", "FP16", "BF16", "F32", "FP32",
 )  # fmt: skip
-RULE = (
-    f"the first of {', '.join(PREFERRED[:3])}, {PREFERRED[4]}, {PREFERRED[9]}, {PREFERRED[10]} and so on that is there"
-)
+RULE = "the first of Q4_K_M, Q4_0, Q5_K_M, Q6_K, Q8_0 and their like that is there"
 _QUANT = re.compile(r"(?:^|[-._])((?:I?Q\d|TQ\d|MXFP\d|NVFP\d|BF16|F16|FP16|F32|FP32)[\w]*)$", re.IGNORECASE)
 _SPLIT = re.compile(r"(.+)-(\d{5})-of-(\d{5})", re.DOTALL)
 
