@@ -13,6 +13,7 @@
 #include "limits.h"
 #include "ops.h"
 #include "pack.h"
+#include "repack.h"
 #include "threads.h"
 
 namespace nb = nanobind;
@@ -321,6 +322,32 @@ bool pack(const Array& weights, const std::string& format, const Output& data, c
   return slm::pack(dense.dense, packed.packing, static_cast<uint8_t*>(data.data()), static_cast<uint16_t*>(scale.data()));
 }
 
+bool repack(const Array& rows, const std::string& type, int64_t k, const Output& data, const nb::object& scale) {
+  const slm::GgufType* gguf = slm::gguf_type(type.c_str());
+  if (!gguf) throw nb::value_error(("no packed format holds the numbers of GGUF type " + type).c_str());
+  check_type<uint8_t>(rows, "rows", "uint8");
+  check_dimensions(rows, "rows", 2);
+  check_contiguous(rows, "rows");
+  const int64_t n = length(rows, 0);
+  check_size(n, k);
+  if (k % gguf->weights)
+    shape_error(type + " has blocks of " + std::to_string(gguf->weights) + " weights, of which " + std::to_string(k) +
+                " is no multiple");
+  check_shape(rows, "rows", {n, k / gguf->weights * gguf->bytes});
+  const bool grouped = gguf->packing == slm::Packing::q4 || gguf->packing == slm::Packing::q8;
+  uint16_t* scales = nullptr;
+  if (grouped) {
+    const Output array = nb::cast<Output>(scale);
+    make_packed(gguf->packing == slm::Packing::q8 ? "q8" : "q4", n, k, Array(data), Array(array));
+    scales = static_cast<uint16_t*>(array.data());
+  } else {
+    make_super(gguf->packing == slm::Packing::q4_k ? "q4_k" : gguf->packing == slm::Packing::q5_k ? "q5_k" : "q6_k", n, k,
+               Array(data));
+  }
+  nb::gil_scoped_release free;
+  return slm::repack(*gguf, static_cast<const uint8_t*>(rows.data()), n, k, static_cast<uint8_t*>(data.data()), scales);
+}
+
 std::vector<KernelSet> kernel_sets() {
   std::vector<KernelSet> sets;
   for (const slm::Kernels* kernels : slm::kernel_sets()) sets.push_back({kernels});
@@ -369,6 +396,7 @@ NB_MODULE(_native, m) {
 
   m.def("kernel_sets", &kernel_sets);
   m.def("pack", &pack, "weights"_a.noconvert(), "format"_a, "data"_a.noconvert(), "scale"_a.noconvert());
+  m.def("repack", &repack, "rows"_a.noconvert(), "type"_a, "k"_a, "data"_a.noconvert(), "scale"_a.none());
   m.def("thread_count", &slm::thread_count);
   m.def("set_thread_count", &slm::set_thread_count, "threads"_a);
 }

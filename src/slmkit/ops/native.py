@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
 from slmkit.ops import _native
-from slmkit.ops.matrix import PACKED, SUPER_BYTES, TILE, Matrix, tiles
-from slmkit.ops.pack import NOT_FINITE
+from slmkit.ops.matrix import GGUF_FORMATS, PACKED, SUPER, SUPER_BYTES, TILE, Matrix, tiles
+from slmkit.ops.pack import NOT_FINITE, SCALE_NOT_FINITE
 
 if TYPE_CHECKING:
     from slmkit.ops.segments import Segments
@@ -57,6 +57,20 @@ def pack(data: NDArray[Any], format: str) -> Matrix:
     return Matrix(format, n, k, packed, scale)
 
 
+def repack(rows: NDArray[np.uint8], type: str, k: int) -> Matrix:
+    """As `weights.gguf_repack.repack`, to the byte, on all threads.   rows: (n, row bytes), contiguous."""
+    n, format = len(rows), GGUF_FORMATS[type]
+    if format in SUPER_BYTES:
+        matrix = Matrix(format, n, k, np.empty((-(-n // TILE), k // SUPER, SUPER_BYTES[format]), np.uint8))
+    else:
+        dtype, size = PACKED[format]
+        scale = np.empty((*tiles(n, k), TILE), np.float16)
+        matrix = Matrix(format, n, k, np.empty((*tiles(n, k), size), dtype), scale)
+    if not _native.repack(rows, type, k, matrix.data, matrix.scale):
+        raise CheckpointError(SCALE_NOT_FINITE)
+    return matrix
+
+
 def limits() -> dict[str, float]:
     """What this machine can do at most right now, with the threads set and its best kernel set; about half a second.
 
@@ -74,6 +88,7 @@ class Native:
 
     prepare = staticmethod(prepare)
     pack = staticmethod(pack)
+    repack = staticmethod(repack)
 
     def __init__(self, name: str) -> None:
         """name: one of `kernel_sets()`."""

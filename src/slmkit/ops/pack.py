@@ -16,6 +16,8 @@ F32 = NDArray[np.float32]
 
 NOT_FINITE = "the weights hold a NaN, an infinity or a number over 500000; the checkpoint is damaged"
 
+SCALE_NOT_FINITE = "a block's scale is a NaN or an infinity; the file is damaged"
+
 
 def as_f32(data: NDArray[Any]) -> F32:
     """float32 from float32, float16, or bfloat16 bits held as uint16 (a bfloat16 is the upper half of a float32)."""

@@ -19,23 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
-from slmkit.ops.matrix import TILE, Matrix
+from slmkit.ops.matrix import GGUF_FORMATS, TILE, Matrix
+from slmkit.ops.pack import SCALE_NOT_FINITE
 from slmkit.weights.gguf_blocks import BLOCKS, F16, U8, Fields, fields
 
 # GGUF type -> the format that holds its numbers exactly
-LOSSLESS: Mapping[str, str] = {
-    "Q4_0": "q4",
-    "Q5_0": "q8",
-    "Q8_0": "q8",
-    "Q3_K": "q8",
-    "Q4_K": "q4_k",
-    "Q5_K": "q5_k",
-    "Q6_K": "q6_k",
-}
+LOSSLESS: Mapping[str, str] = GGUF_FORMATS
 # (rows of blocks, type, row length) -> Matrix: `repack` or its native twin
 Repack = Callable[[U8, str, int], Matrix]
-
-SCALE_NOT_FINITE = "a block's scale is a NaN or an infinity; the file is damaged"
 
 
 def repacker(ops: Any) -> Repack:
