@@ -99,7 +99,16 @@ def tensor_names(config: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[
 
 
 def write_config(config: phi3.Config) -> dict[str, Any]:
-    """The `phi3.*` metadata of a model: whole numbers as int, the others as float."""
+    """The `phi3.*` metadata of a model: whole numbers as int, the others as float.
+
+    Raises UnsupportedModel for heads whose features are not those of the model divided among them: llama.cpp expects
+    an attn_output of [features, features].
+    """
+    if config.head_dim * config.num_attention_heads != config.hidden_size:
+        raise UnsupportedModel(
+            f"{config.num_attention_heads} heads of {config.head_dim} features in a model of {config.hidden_size} "
+            "cannot be written into a GGUF file: llama.cpp does not load such a phi3"
+        )
     keys: dict[str, Any] = {
         "context_length": config.max_position_embeddings,
         "rope.scaling.original_context_length": (
@@ -116,8 +125,6 @@ def write_config(config: phi3.Config) -> dict[str, Any]:
         "attention.sliding_window": config.sliding_window,
         "vocab_size": config.vocab_size,
     }
-    if config.head_dim * config.num_attention_heads != config.hidden_size:
-        keys |= {"attention.key_length": config.head_dim, "attention.value_length": config.head_dim}
     if config.rope_scaling:
         keys["rope.scaling.attn_factor"] = config.rope_scaling.attention_factor
     return {f"phi3.{key}": value for key, value in keys.items()}
@@ -292,7 +299,7 @@ def _factors(which: str, pairs: int, tensors: Tensors, tensor: Values) -> list[f
             )
     found = [np.array(tensor(name), np.float32) for name in names]
     for name, values in zip(names, found, strict=True):
-        if not np.array_equal(values, found[0]):
+        if values.tobytes() != found[0].tobytes():
             raise CheckpointError(f"{SOURCE} has other factors in {name} than in {names[0]}; one table is accepted")
     return [float(value) for value in found[0]] if found else None
 
