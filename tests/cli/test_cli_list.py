@@ -5,7 +5,7 @@ import pytest
 from inventory import GGUF, TINY
 
 from cached_models import cache_model, files_of
-from ollama_store import LIBRARY_TEMPLATE, PHI3_CONFIG
+from ollama_store import LIBRARY_TEMPLATE, PHI3_CONFIG, OllamaStore
 from slmkit.cli.list import ago
 
 Q4_0 = (GGUF / "tiny-Q4_0.gguf").read_bytes()
@@ -96,6 +96,17 @@ def test_a_place_that_cannot_be_read_is_said_and_the_others_are_listed(real_slm,
     assert done.err.startswith("slm: ")
     assert "nowhere ($OLLAMA_MODELS) is no store" in done.err
     assert "tiny" in done.out
+
+
+def test_of_two_stores_the_one_that_runs_is_listed(listed, places, monkeypatch, tmp_path):
+    monkeypatch.delenv("OLLAMA_MODELS")
+    monkeypatch.setattr("slmkit.weights.ollama_store.SERVICE", places.ollama.root)
+    own = OllamaStore(tmp_path / "home" / ".ollama" / "models")
+    own.add("phi3/latest", model=Q4_K)
+    places.ollama.add("PHI3/latest", model=Q4_0)
+    places.ollama.add("other/latest", model=Q4_0)
+    assert list(listed()) == ["tiny", "ollama-store:phi3", "ollama-store:other"]
+    assert listed()["ollama-store:phi3"]["path"].startswith(str(own.root))
 
 
 def test_packed_copies_are_counted(real_slm, places):
