@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slmkit.backends.gguf_source import GGUFSource
 from slmkit.backends.source import FolderSource, Source
 from slmkit.errors import CheckpointError, RequestError, StorageError, TemplateError, UnsupportedModel
 from slmkit.models import gguf as models
@@ -193,19 +194,20 @@ def _metadata(source: Source, types: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "general.architecture": source.architecture,
         "general.type": "model",
-        "general.name": _name(source.name, swallowing),
+        "general.name": _name(source, swallowing),
         "general.file_type": _FILE_TYPES[max(set(matrices), key=matrices.count)],
         "general.quantization_version": models.QUANTIZATION_VERSION,
     }
     return found | _sampling(source) | models.write_config(source.config) | tokenizer
 
 
-def _name(name: str, swallowing: bool) -> str:
+def _name(source: Source, swallowing: bool) -> str:
     """The model's own name, such that llama.cpp treats white space after special tokens as this tokenizer does."""
-    plain = re.split(r"[/\\]", name.rstrip("/\\"))[-1] or "model"
+    told = source.metadata.get("general.name") if isinstance(source, GGUFSource) else None
+    name = told if isinstance(told, str) and told.strip() else re.split(r"[/\\]", source.name.rstrip("/\\"))[-1]
     if swallowing:
-        return plain if _SWALLOWING_NAME.search(plain) else f"{plain} (phi-3)"
-    return _SWALLOWING_NAME.sub("Phi 3", plain)
+        return name if _SWALLOWING_NAME.search(name) else f"{name} (phi-3)"
+    return _SWALLOWING_NAME.sub("Phi 3", name)
 
 
 def _tokenizer(source: Source) -> dict[str, Any]:
@@ -217,8 +219,6 @@ def _tokenizer(source: Source) -> dict[str, Any]:
     if isinstance(source, FolderSource):
         spec, _ = read_folder(source.path)
         return write_tokenizer(spec, source.tokenizer, template, source.stop_ids, source.config.vocab_size)
-    from slmkit.backends.gguf_source import GGUFSource
-
     assert isinstance(source, GGUFSource)
     own = {key: value for key, value in source.metadata.items() if key.startswith("tokenizer.")}
     if template is not None:
