@@ -49,6 +49,7 @@ class Options(_Checked):
     repetition_penalty: float | None = option(
         "divide the logits of tokens seen so far, prompt included", float, 0.01, 100
     )
+    repetition_window: int | None = option("how many of the last tokens that looks at; 0 is all of them", int, low=0)
     presence_penalty: float | None = option("subtract from the logits of tokens generated so far", float, -100, 100)
     frequency_penalty: float | None = option("subtract for each time a token was generated so far", float, -100, 100)
     logit_bias: Mapping[int, float] | None = option("token id -> number added to its logit", dict)
@@ -177,6 +178,7 @@ FALLBACKS = Options(
     top_p=1.0,
     min_p=0.0,
     repetition_penalty=1.0,
+    repetition_window=0,
     presence_penalty=0.0,
     frequency_penalty=0.0,
     stop=(),

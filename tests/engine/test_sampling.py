@@ -122,6 +122,14 @@ def test_presence_and_frequency_look_at_the_answer_only_and_repetition_at_the_pr
     assert shape_logits(row, ids, 1, Options(repetition_penalty=2.0)).tolist() == [0.5, 0.5, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("window", "expected"), [(None, [0.5, 0.5, 1]), (0, [0.5, 0.5, 1]), (1, [1, 0.5, 1]), (2, [0.5, 0.5, 1])]
+)
+def test_the_repetition_penalty_looks_back_over_its_window(window, expected):
+    options = Options(repetition_penalty=2.0, repetition_window=window)
+    assert shape_logits(np.ones(3, np.float32), [0, 1], 1, options).tolist() == expected
+
+
 def test_the_steps_come_in_their_documented_order():
     seen = []
 

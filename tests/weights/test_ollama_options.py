@@ -53,10 +53,15 @@ def test_a_penalty_over_the_whole_context_is_ours():
         translated(repeat_penalty=1.2, repeat_last_n=-1, penalize_newline=False)
 
 
-@pytest.mark.parametrize("back", [{}, {"repeat_last_n": 64}, {"repeat_last_n": 1}])
-def test_a_penalty_over_a_window_is_refused_with_the_line_that_helps(back):
-    with pytest.raises(UnsupportedModel, match=r"repeat_penalty = 1\.1 over the last .*PARAMETER repeat_last_n -1"):
-        translated(repeat_penalty=1.1, **back)
+@pytest.mark.parametrize(("back", "window"), [({}, 64), ({"repeat_last_n": 64}, 64), ({"repeat_last_n": 1}, 1)])
+def test_a_penalty_looks_back_as_far_as_ollama_does_which_is_64_tokens_unless_told(back, window):
+    expected = {"repetition_penalty": 1.1, "repetition_window": window}
+    assert translated(repeat_penalty=1.1, **back)[0] == expected
+
+
+def test_a_window_of_less_than_all_and_none_is_refused():
+    with pytest.raises(CheckpointError, match="repetition_window is -2"):
+        translated(repeat_penalty=1.1, repeat_last_n=-2)
 
 
 @pytest.mark.parametrize("key", sorted(NEUTRAL))

@@ -28,6 +28,7 @@ class Capabilities:
     top_k: bool = False
     min_p: bool = False
     repetition_penalty: bool = False
+    repetition_window: bool = False
     parse_special: bool = False
     ignore_eos: bool = False
     stop_ids: bool = False
@@ -48,6 +49,7 @@ class Capabilities:
             "top_k": bool(o.top_k),
             "min_p": bool(o.min_p),
             "repetition_penalty": o.repetition_penalty not in (None, 1.0),
+            "repetition_window": bool(o.repetition_window),
             "parse_special": request.parse_special,
             "ignore_eos": bool(o.ignore_eos),
             "stop_ids": bool(o.stop_ids),

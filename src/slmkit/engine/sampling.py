@@ -2,7 +2,7 @@
 
     1. logit_bias            add
     2. processors            the caller's own functions, in their order
-    3. repetition_penalty    over prompt and answer
+    3. repetition_penalty    over prompt and answer, or the last repetition_window tokens of them
     4. presence_penalty, frequency_penalty    over the answer
     5. temperature 0: the likeliest token, the lowest id among equals. Otherwise:
     6. temperature           divide
@@ -44,7 +44,7 @@ def shape_logits(
     for process in processors:
         logits = processed(logits, ids, process)
     if options.repetition_penalty is not None and options.repetition_penalty != 1.0:
-        logits = repetition_penalized(logits, ids, options.repetition_penalty)
+        logits = repetition_penalized(logits, ids[-(options.repetition_window or 0) :], options.repetition_penalty)
     if options.presence_penalty or options.frequency_penalty:
         logits = count_penalized(
             logits, ids[n_prompt:], options.presence_penalty or 0.0, options.frequency_penalty or 0.0

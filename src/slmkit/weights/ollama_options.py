@@ -68,20 +68,15 @@ def translate(params: Mapping[str, Any], what: str) -> tuple[dict[str, Any], int
 
 
 def _repetition(given: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Ollama looks back at the last repeat_last_n tokens (64 unless told; 0: none, -1: all); we at all of them."""
+    """Ollama looks back at the last repeat_last_n tokens: 64 unless told; 0: none, -1: all."""
     penalty, back = given["repeat_penalty"], _whole(what, "repeat_last_n", given.get("repeat_last_n", 64))
     if isinstance(penalty, bool) or not isinstance(penalty, (int, float)):
         raise CheckpointError(f"{what} has repeat_penalty = {shown(penalty)}; a number is needed")
     if penalty == 1 or back == 0:
         return {}
-    if back != -1:
-        raise UnsupportedModel(
-            f"{what} has repeat_penalty = {shown(penalty)} over the last {shown(back)} tokens, and slmkit penalizes "
-            f"over the whole text only; {_WITHOUT.format('repeat_last_n -1')} (or repeat_penalty 1)"
-        )
     if given.get("penalize_newline") is False:
         raise _refused(what, "penalize_newline", False, "penalize_newline true")
-    return {"repetition_penalty": penalty}
+    return {"repetition_penalty": penalty} | ({"repetition_window": back} if back != -1 else {})
 
 
 def _whole(what: str, key: str, value: Any) -> int:
