@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,7 @@ def is_lfs(name: str) -> bool:
     return name.endswith(LFS)
 
 
+@lru_cache(maxsize=100)
 def etag(name: str, data: bytes) -> str:
     """As the hub has it."""
     return (
@@ -210,11 +212,12 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json(facts | ({"gguf": repo.gguf} if repo.gguf else {}))
 
     def _sibling(self, name: str, data: bytes) -> dict[str, Any]:
-        pointer = (
-            f"version https://git-lfs.github.com/spec/v1\noid sha256:{etag(name, data)}\nsize {len(data)}\n".encode()
-        )
-        entry: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": etag("", data)}
-        if is_lfs(name):
+        entry: dict[str, Any] = {"rfilename": name, "size": len(data)}
+        if not is_lfs(name):
+            entry["blobId"] = etag(name, data)
+        else:
+            sha256 = etag(name, data)
+            pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {len(data)}\n".encode()
             entry["blobId"] = etag("", pointer)
             entry["lfs"] = {"sha256": etag(name, data), "size": len(data), "pointerSize": len(pointer)}
         return entry

@@ -20,8 +20,11 @@ from hub_server import HubServer, etag, hub_of_the_test
 from slmkit.errors import DownloadError, ModelNotFound, UnsupportedModel
 from slmkit.models.registry import architecture
 from slmkit.weights import hub, hub_list
+from slmkit.weights.fingerprint import known_sha256
 from slmkit.weights.hub_cache import Repository, hub_folder
+from slmkit.weights.hub_verify import identity_if_sound
 from slmkit.weights.locate import Found, locate
+from slmkit.weights.mapped import FileIdentity
 from slmkit.weights.names import HubRef
 
 REPO = "owner/name"
@@ -94,6 +97,41 @@ def test_what_was_pulled_is_found_without_the_hub_and_without_its_client(server:
     )
     assert run.stdout.split() == [str(path), "False"], run.stderr
     assert len(server.requests) == asked
+
+
+def test_large_files_are_hashed_while_they_come_and_not_read_again(
+    server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.add(REPO, MODEL)
+    read: list[str] = []
+
+    def watched(path: Path, *rest: Any) -> Any:
+        read.append(path.name)
+        return identity_if_sound(path, *rest)
+
+    monkeypatch.setattr("slmkit.weights.hub_cache.identity_if_sound", watched)
+    path = hub.pull(REF).path
+    assert "config.json" in read
+    assert "model.safetensors" not in read
+    with (path / "model.safetensors").open("rb") as file:
+        identity = FileIdentity.of(file.fileno())
+    memo = Path(os.environ["SLMKIT_CACHE_DIR"]) / "hashes"  # where packing looks, too
+    assert known_sha256(path / "model.safetensors", identity, memo) == etag("model.safetensors", WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    "receipt", ["", "{", "[]", "{}",
+                '{"layout": 1}', '{"layout": 1, "files": {"a": 3}, "folder": 1, "main": "", "commit": ""}',
+                '{"layout": 1, "files": {"a": [1, 2, 3]}, "folder": "x", "main": "", "commit": ""}']
+)  # fmt: skip
+def test_a_damaged_receipt_is_none(server: HubServer, receipt: str) -> None:
+    server.add(REPO, MODEL)
+    path = hub.pull(REF).path
+    for note in (Path(os.environ["SLMKIT_CACHE_DIR"]) / "hub").iterdir():
+        note.write_text(receipt)
+    assert [model.is_checked for model in hub_list.cached()] == [False]
+    assert hub.find_cached(REF) == path
+    assert [model.is_checked for model in hub_list.cached()] == [True]
 
 
 def test_a_second_pull_asks_for_the_commit_alone(server: HubServer) -> None:
@@ -288,7 +326,10 @@ def test_the_cache_lists_models_of_all_programs_and_gives_back_the_room_of_one(s
         "owner/gguf:Q4_0": (400, True), "owner/gguf:Q8_0": (400, True), REPO: (sum(map(len, MODEL.values())), False),
     }  # fmt: skip
     assert hub_list.remove(HubRef("owner/gguf", "Q4_0")) == 400
-    assert [str(model.ref) for model in hub_list.cached()] == ["owner/gguf:Q8_0", REPO]
+    (Repository.of("owner/gguf").blobs / etag("m.gguf", b"Q8_0" * 100)).touch()
+    assert [(str(model.ref), model.is_checked) for model in hub_list.cached()] == [
+        ("owner/gguf:Q8_0", False), (REPO, False),
+    ]  # fmt: skip
     assert locate("owner/gguf:Q8_0", offline=True)
     assert hub_list.remove(REF) == sum(map(len, (MODEL | OTHERS).values()))
     assert hub_list.remove(HubRef("owner/gguf", "Q8_0")) == 400

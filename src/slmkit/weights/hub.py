@@ -110,10 +110,8 @@ def pull(
     if not found.choice.gguf:
         found = _settled(found, fetcher, refuse)
     if found.n_missing:
-        say(
-            f"{ref} is not here yet: fetching {size_text(found.n_missing)} into {hub_folder()}; "
-            f"Ctrl-C stops, and {GO_ON}"
-        )
+        state = "not here yet" if found.n_missing == found.choice.n_bytes else "here in part"
+        say(f"{ref} is {state}: fetching {size_text(found.n_missing)} into {hub_folder()}; Ctrl-C stops, and {GO_ON}")
     _require_room(found)
     meter.start(found.choice.n_bytes)
     for file in found.choice.files:

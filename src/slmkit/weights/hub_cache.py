@@ -137,15 +137,6 @@ def write_receipt(
         write_atomically(_receipt_path(ref), json.dumps(receipt).encode())
 
 
-def receipts() -> Iterator[tuple[str, str]]:
-    """(reference, commit) of each receipt whose files are as they were."""
-    for path in sorted((cache_folder() / "hub").glob("*.json")):
-        with suppress(CheckpointError):
-            found = read_json(path, 1 << 20)
-            if isinstance(found.get("reference"), str) and isinstance(found.get("commit"), str):
-                yield found["reference"], found["commit"]
-
-
 def forget(ref: HubRef) -> None:
     """Drop the receipt of a reference."""
     with suppress(OSError):
@@ -216,6 +207,13 @@ def sound_identity(path: Path, file: HubFile, read: Callable[[int], None]) -> Fi
     return identity
 
 
+def note_sound(path: Path, file: HubFile) -> None:
+    """Note that a file holds what its checksum says: it was hashed while it came, and has its last name now."""
+    identity = _identity(path)
+    if identity is not None and len(file.etag) == 64:
+        note_sha256(path, identity, file.etag, cache_folder() / "hashes")
+
+
 def remove_damaged(path: Path) -> None:
     """Remove a file of a snapshot and the blob that it stands for. Raises StorageError."""
     try:
@@ -283,9 +281,11 @@ def _read_receipt(ref: HubRef) -> dict[str, Any] | None:
     except CheckpointError:
         return None
     files = found.get("files")
-    if found.get("layout") != _LAYOUT or not isinstance(files, dict) or not files:
+    is_ours = found.get("layout") == _LAYOUT and isinstance(files, dict) and len(files) > 0
+    if not is_ours or not all(isinstance(found.get(key), str) for key in ("folder", "main", "commit")):
         return None
-    return found if all(isinstance(facts, list) and len(facts) == 3 for facts in files.values()) else None
+    entries = files.values() if isinstance(files, dict) else ()
+    return found if all(isinstance(e, list) and len(e) == 3 and isinstance(e[2], list) for e in entries) else None
 
 
 def _expanded(path: str) -> str:

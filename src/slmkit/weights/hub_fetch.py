@@ -21,7 +21,7 @@ from typing import Any
 from slmkit.errors import DownloadError, StorageError
 from slmkit.weights.atomic import make_folder
 from slmkit.weights.hub_api import GO_ON, Patience, Transient, file_url, stream
-from slmkit.weights.hub_cache import ELSEWHERE, Repository, sound_identity
+from slmkit.weights.hub_cache import ELSEWHERE, Repository, note_sound, sound_identity
 from slmkit.weights.hub_files import HubFile, size_text
 from slmkit.weights.hub_verify import new_hash
 from slmkit.weights.names import HubRef
@@ -62,11 +62,14 @@ class Fetcher:
         for folder in (blob.parent, place.parent, self.repository.locks):
             make_folder(folder, ELSEWHERE)
         with self._locked(file):
-            if not self._is_sound(blob, place, file):
+            is_new = not self._is_sound(blob, place, file)
+            if is_new:
                 with _storage_errors(blob, file):
                     self._receive(blob, file)
             with _storage_errors(place, file):
                 _link(blob, place)
+            if is_new:
+                note_sound(place, file)
 
     def _is_sound(self, blob: Path, place: Path, file: HubFile) -> bool:
         """Whether the blob is there and good, or the file itself where links are not to be had."""

@@ -29,12 +29,11 @@ class Cached:
 
 def cached() -> list[Cached]:
     """The models in the cache, whoever brought them, by name. Those without any weights that slmkit reads are not."""
-    checked = set(hub_cache.receipts())
     models: dict[tuple[str, str], Cached] = {}
     for folder in sorted(hub_folder().glob("models--*--*")):
         repo = folder.name.removeprefix("models--").replace("--", "/", 1)
         for revision, commit in _revisions(Repository(folder)):
-            for found in _models_of(HubRef(repo, None, revision), commit, checked):
+            for found in _models_of(HubRef(repo, None, revision), commit):
                 models.setdefault((str(found.path), found.commit), found)
     return sorted(models.values(), key=lambda model: str(model.ref))
 
@@ -79,7 +78,7 @@ def _revisions(repository: Repository) -> list[tuple[str, str]]:
     return named
 
 
-def _models_of(ref: HubRef, commit: str, checked: set[tuple[str, str]]) -> list[Cached]:
+def _models_of(ref: HubRef, commit: str) -> list[Cached]:
     """The models of one snapshot: each of its GGUF files, or the folder."""
     repository = Repository.of(ref.repo)
     files = _files_there(repository.snapshot(commit))
@@ -93,7 +92,7 @@ def _models_of(ref: HubRef, commit: str, checked: set[tuple[str, str]]) -> list[
         own = HubRef(ref.repo, selection, ref.revision)
         folder = repository.snapshot(commit)
         path = folder / choice.gguf.files[0].name if choice.gguf else folder
-        is_checked = any((str(one), commit) in checked for one in (own, ref))
+        is_checked = any(hub_cache.find_receipt(one) == path for one in (own, ref))
         found.append(Cached(own, commit, path, choice.n_bytes, is_checked))
     return found
 
