@@ -15,11 +15,12 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from text_data import DATA, phi3_tokenizer
+from text_data import DATA, phi3_spec, phi3_tokenizer
 
 from gguf_vocabularies import BYTE_LEVEL, byte_level, metadata
 from slmkit.errors import SlmError, TokenizerError, UnsupportedModel
 from slmkit.text import gguf
+from slmkit.text.gguf_export import write_tokenizer
 from slmkit.text.known import MINI_35, MINI_APRIL, recognise
 from slmkit.text.tokenizer import Tokenizer
 from slmkit.weights.gguf import GGUFFile
@@ -285,6 +286,28 @@ def test_recommended_sampling_becomes_a_generation_config():
     assert gguf.generation_config(keys) == {"temperature": 0.7, "top_k": 20, "top_p": 0.8, "do_sample": True}
     assert gguf.generation_config({"general.sampling.temp": 0.0}) == {"do_sample": False}
     assert gguf.generation_config({"general.name": "x"}) == {}
+
+
+def test_a_penalty_on_the_last_tokens_alone_is_refused():
+    keys = {"general.sampling.penalty_repeat": 1.1}
+    assert gguf.generation_config(keys) == gguf.generation_config(keys | {"general.sampling.penalty_last_n": -1})
+    with pytest.raises(UnsupportedModel, match="on its last 64 tokens"):
+        gguf.generation_config(keys | {"general.sampling.penalty_last_n": 64})
+
+
+@pytest.mark.parametrize("name", ["phi-3", "phi-3-mini", "phi-3-medium"])
+def test_a_published_tokenizer_is_written_as_llama_cpp_has_it_and_comes_back(name, phi3):
+    published = phi3_tokenizer(name)
+    keys = write_tokenizer(phi3_spec(name), published, None, frozenset({32000, 32001, 32007}), 32064)
+    assert keys["tokenizer.ggml.tokens"] == phi3["tokenizer.ggml.tokens"]
+    again = gguf.tokenizer(keys)
+    assert {token.id: (token.content, token.rstrip) for token in again.added} == {
+        token.id: (token.content, token.rstrip) for token in published.added
+    }
+    for text in (*("".join(phi3["tokenizer.ggml.tokens"][i : i + 40]) for i in range(3, 32000, 997)), "<|end|>\n x"):
+        assert again.encode(text.replace("▁", " "), specials=True) == published.encode(
+            text.replace("▁", " "), specials=True
+        )
 
 
 @pytest.mark.parametrize(("name", "value"), [("mirostat", 2), ("xtc_probability", 0.5), ("temp", "hot")])

@@ -114,6 +114,12 @@ def generation_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
             raise UnsupportedModel(
                 f"{SOURCE} asks for {shown(key)} = {shown(value)}, a sampler that slmkit does not have"
             )
+    window = metadata.get("general.sampling.penalty_last_n", -1)
+    if found.get("repetition_penalty", 1) != 1 and (not isinstance(window, int) or window >= 0):
+        raise UnsupportedModel(
+            f"{SOURCE} asks for a repetition penalty on its last {shown(window)} tokens; only one on all of them is "
+            "taken from a GGUF file"
+        )
     if "temperature" in found or any(name in found for name in ("top_k", "top_p", "min_p")):
         found["do_sample"] = found.get("temperature") != 0
         if not found["do_sample"]:
