@@ -17,7 +17,7 @@ import huggingface_hub
 import pytest
 
 from hub_server import Fault, HubServer, etag, hub_of_the_test
-from slmkit.errors import AccessDenied, DownloadError, ModelNotFound, SlmError, StorageError
+from slmkit.errors import AccessDenied, DownloadError, ModelNotFound, RequestError, SlmError, StorageError
 from slmkit.weights import hub, hub_api
 from slmkit.weights.hub_cache import Repository, hub_folder
 from slmkit.weights.names import HubRef
@@ -292,6 +292,33 @@ def test_proxies_of_the_environment_are_used(server: HubServer, monkeypatch: pyt
         assert server.requests[-1].host == "hub.invalid"
     finally:
         huggingface_hub.close_session()
+
+
+@pytest.mark.parametrize(
+    "address", ["hub", "ftp://hub", "http://", "http://[", "http://h:x", "http://h:99999", "http://a b"]
+)
+def test_an_endpoint_that_is_no_address_is_refused(
+    server: HubServer, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    assert "it takes an address such as https://huggingface.co" in refused(RequestError)
+
+
+def test_a_proxy_that_is_no_address_is_one_sentence(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv("ALL_PROXY", "nonsense://x")
+    huggingface_hub.close_session()
+    try:
+        assert "check the variables of proxies" in refused(DownloadError)
+    finally:
+        huggingface_hub.close_session()
+
+
+def test_a_token_that_no_header_takes_is_refused_and_not_shown(
+    server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_\u00e9")
+    assert "\u00e9" not in refused(AccessDenied)
 
 
 def test_the_room_on_the_disk_is_looked_at_first(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:

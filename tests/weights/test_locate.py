@@ -111,6 +111,17 @@ def test_a_gguf_file_is_found_and_of_a_split_only_the_first(tmp_path: Path) -> N
         locate(str(tmp_path / "m-00002-of-00002.gguf"))
 
 
+def test_a_folder_with_one_gguf_model_means_that(tmp_path: Path) -> None:
+    for name in ("m-00001-of-00002.gguf", "m-00002-of-00002.gguf", "mmproj-m.gguf", "config.json"):
+        (tmp_path / name).touch()
+    assert locate(str(tmp_path)).path == tmp_path / "m-00001-of-00002.gguf"
+    (tmp_path / "n.gguf").touch()
+    with pytest.raises(UnsupportedModel, match=r"several GGUF models; give one of m-00001-of-00002\.gguf, n\.gguf"):
+        locate(str(tmp_path))
+    (tmp_path / "model.safetensors").touch()
+    assert locate(str(tmp_path)).path == tmp_path
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     for name, says in (("m.bin", "give a .gguf file"), ("model.safetensors", "the folder that holds")):
         (tmp_path / name).touch()

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from slmkit.errors import AccessDenied, DownloadError, ModelNotFound, SlmError
+from slmkit.errors import AccessDenied, DownloadError, ModelNotFound, RequestError, SlmError
 from slmkit.untrusted import parse_json, shown
 from slmkit.weights.hub_files import HubFile
 from slmkit.weights.hub_verify import is_checksum
@@ -73,8 +73,16 @@ def offline_by_environment() -> bool:
 
 
 def endpoint() -> str:
-    """The address of the hub, or of the mirror in $HF_ENDPOINT."""
-    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    """The address of the hub, or of the mirror in $HF_ENDPOINT.   Raises RequestError for what is no address."""
+    address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    try:
+        parts = urlsplit(address)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        good = False
+    if not good or not address.isascii() or not address.isprintable() or " " in address:
+        raise RequestError(f"HF_ENDPOINT is {shown(address)}; it takes an address such as https://huggingface.co")
+    return address.rstrip("/")
 
 
 def list_repository(ref: HubRef) -> Listing:
@@ -109,22 +117,22 @@ def stream(url: str, ref: HubRef, what: str, start: int = 0) -> Iterator[Any]:
     Raises Transient for what may pass, and ModelNotFound, AccessDenied, DownloadError for what will not. Status 416
     comes back as an answer.
     """
-    from huggingface_hub import get_session
+    session = _session()
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     # httpx in older releases, httpx2 in newer ones: in all the base of every error of the network is this one.
     network_error: Any = HfHubHTTPError.__bases__[0]
-    headers = {"Accept-Encoding": "identity", **_authorization()}
+    headers = {"User-Agent": "slmkit", "Accept-Encoding": "identity", **_authorization()}
     if start:
         headers["Range"] = f"bytes={start}-"
     try:
-        with get_session().stream("GET", url, headers=headers, timeout=_timeout(), follow_redirects=True) as answer:
+        with session.stream("GET", url, headers=headers, timeout=_timeout(), follow_redirects=True) as answer:
             if answer.status_code not in (200, 206, 416):
                 _refuse(answer.status_code, answer.headers, ref, what)
             yield answer
     except OfflineModeIsEnabled:
         raise DownloadError(f"{what} was asked for while HF_HUB_OFFLINE is set; unset it, and {GO_ON}") from None
-    except (network_error, ConnectionError) as error:
+    except network_error as error:
         raise Transient(_in_words(error)) from None
 
 
@@ -159,10 +167,24 @@ def _file(entry: Any, what: str) -> HubFile:
     return HubFile(name, size, str(etag))
 
 
+def _session() -> Any:
+    try:
+        from huggingface_hub import get_session
+
+        return get_session()
+    except Exception as error:  # a proxy's address, a certificate file, a number in a variable: whatever can be wrong
+        raise DownloadError(
+            f"the network cannot be used as the environment says ({_in_words(error)}); "
+            "check the variables of proxies and certificates and those that begin with HF_"
+        ) from None
+
+
 def _authorization() -> dict[str, str]:
     from huggingface_hub import constants, get_token
 
     token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    if token and not (token.isascii() and token.isprintable()):
+        raise AccessDenied("the token in use has characters that no token has; set HF_TOKEN to a valid one")
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 

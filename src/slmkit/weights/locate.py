@@ -79,7 +79,7 @@ def locate(
 
 
 def _existing(name: str) -> Path | None:
-    """The folder or GGUF file of that path, if there is anything."""
+    """The folder or GGUF file of that path, or the one GGUF file in that folder, if there is anything."""
     path = Path(os.path.expanduser(name))  # a ~name of nobody stays as it is, and is not found
     try:
         mode = os.stat(path).st_mode
@@ -87,9 +87,27 @@ def _existing(name: str) -> Path | None:
         raise ModelNotFound(f"{path} cannot be looked at (Permission denied); check the path and its rights") from None
     except (OSError, ValueError):  # nothing there, a name too long
         return None
-    if not stat.S_ISDIR(mode):
-        _check_file(path)
+    if stat.S_ISDIR(mode):
+        return _gguf_in(path) or path
+    _check_file(path)
     return path
+
+
+def _gguf_in(folder: Path) -> Path | None:
+    """The GGUF file of a folder that has no safetensors but one GGUF model."""
+    from slmkit.weights.checkpoint import INDEX, WEIGHTS
+    from slmkit.weights.hub_files import HubFile, gguf_choices
+
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return None
+    models = gguf_choices(HubFile(name, 0, "") for name in names if name.lower().endswith(".gguf"))
+    if not models or WEIGHTS in names or INDEX in names:
+        return None
+    if len(models) > 1:
+        raise UnsupportedModel(f"{folder} has several GGUF models; give one of {', '.join(m.name for m in models)}")
+    return folder / models[0].name
 
 
 def _from_hub(
