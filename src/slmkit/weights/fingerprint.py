@@ -51,12 +51,27 @@ def _remembered(file: SourceFile, memo: Path | None, progress: Callable[[int], N
         return known
     settled = time.time_ns() - max(file.identity.mtime_ns, file.identity.ctime_ns) > SETTLED_NS
     digest = _sha256(file, progress)
-    promised = _PROMISE.fullmatch(os.path.basename(os.path.realpath(file.path)))
-    if promised and promised[1].lower() != digest:
+    if _promised(file.path) not in (None, digest):
         raise CheckpointError(f"{file.path} is damaged: its SHA-256 is not the one in its name; fetch the model again")
     if settled:
         note_sha256(file.path, file.identity, digest, memo)
     return digest
+
+
+def _promised(path: Path) -> str | None:
+    """The SHA-256 in the file's own name or in that of a link to it, the nearest first.
+
+    A large file of the hub's cache is a link to blobs/SHA256, which itself may be a link to a store of blobs by another
+    hash of 64 digits, that of Xet.
+    """
+    for _ in range(8):
+        if name := _PROMISE.fullmatch(path.name):
+            return name[1].lower()
+        try:
+            path = path.parent / os.readlink(path)
+        except OSError:  # no link
+            return None
+    return None
 
 
 def known_sha256(path: Path, identity: FileIdentity, memo: Path) -> str | None:
