@@ -17,17 +17,18 @@ TINY = Path(str(files("slmkit") / "data" / "tiny"))
 SHA256 = hashlib.sha256((TINY / "model.safetensors").read_bytes()).hexdigest()
 
 
-def snapshot(root: Path, blob: str, store: str | None) -> Checkpoint:
+def snapshot(hub: Path, blob: str, store: str | None) -> Checkpoint:
     """The bundled model as the hub's cache has it: a link to a blob, and maybe from there to a store of blobs."""
+    root = hub / "models--owner--name"
     folder = root / "snapshots" / "c"
     folder.mkdir(parents=True)
     (root / "blobs").mkdir()
     shutil.copy(TINY / "config.json", folder)
-    there = root / "store" / "ab" / store if store else root / "blobs" / blob
+    there = hub / "blobs" / "ab" / store if store else root / "blobs" / blob
     there.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(TINY / "model.safetensors", there)
     if store:
-        (root / "blobs" / blob).symlink_to(f"../store/ab/{store}")
+        (root / "blobs" / blob).symlink_to(f"../../blobs/ab/{store}")
     (folder / "model.safetensors").symlink_to(f"../../blobs/{blob}")
     return Checkpoint.open(folder)
 
