@@ -43,6 +43,10 @@ class GGUFSource(Source):
         return models.read_config(self.metadata, self._held, self._values)
 
     @cached_property
+    def config(self) -> Any:
+        return self.family.Config.from_dict(self.raw_config, models.SOURCE)
+
+    @cached_property
     def tensors(self) -> GGUFCheckpoint:
         return GGUFCheckpoint(self.files, models.tensor_names(self.raw_config, self._held))
 
