@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any, NoReturn
@@ -62,16 +63,17 @@ def require_inside(path: Path, error: Kind = CheckpointError) -> None:
     """Raise `error` if a file of a model is a link that leads out of the model's folder.
 
     What else lies on this machine is no part of a model, and a copy of the model would carry it away. The hub's cache
-    keeps the files of snapshots/COMMIT in blobs beside snapshots, or in blobs beside the repository's own folder, which
-    are the ways out.
+    keeps the files of snapshots/COMMIT in blobs beside snapshots, or as blobs/HA/HASH beside the repository's own folder,
+    which are the ways out.
     """
     if not path.is_symlink():
         return
     folder, target = path.parent.resolve(), Path(os.path.realpath(path))
     repositories = [above.parent.parent for above in (folder, *folder.parents) if above.parent.name == "snapshots"]
-    caches = [place / "blobs" for place in repositories]
-    caches += [place.parent / "blobs" for place in repositories if place.name.startswith("models--")]
-    if not any(target.is_relative_to(place) for place in (folder, *caches)):
+    places = [folder, *(place / "blobs" for place in repositories)]
+    if re.fullmatch("[0-9a-f]{64}", target.name):
+        places += [place.parent / "blobs" / target.name[:2] / target.name for place in repositories]
+    if not any(target.is_relative_to(place) for place in places):
         raise error(
             f"{path} is a link that leads out of the model's folder, to {shown(str(target))}; "
             "put the file itself in its place"

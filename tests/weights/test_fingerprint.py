@@ -24,11 +24,11 @@ def snapshot(hub: Path, blob: str, store: str | None) -> Checkpoint:
     folder.mkdir(parents=True)
     (root / "blobs").mkdir()
     shutil.copy(TINY / "config.json", folder)
-    there = hub / "blobs" / "ab" / store if store else root / "blobs" / blob
+    there = hub / "blobs" / store[:2] / store if store else root / "blobs" / blob
     there.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(TINY / "model.safetensors", there)
     if store:
-        (root / "blobs" / blob).symlink_to(f"../../blobs/ab/{store}")
+        (root / "blobs" / blob).symlink_to(f"../../blobs/{store[:2]}/{store}")
     (folder / "model.safetensors").symlink_to(f"../../blobs/{blob}")
     return Checkpoint.open(folder)
 
