@@ -63,8 +63,8 @@ def require_inside(path: Path, error: Kind = CheckpointError) -> None:
     """Raise `error` if a file of a model is a link that leads out of the model's folder.
 
     What else lies on this machine is no part of a model, and a copy of the model would carry it away. The hub's cache
-    keeps the files of snapshots/COMMIT in blobs beside snapshots, or as blobs/HA/HASH beside the repository's own folder,
-    which are the ways out.
+    keeps the files of snapshots/COMMIT in blobs beside snapshots, or as blobs/HA/HASH beside the repository's folder:
+    these are the ways out.
     """
     if not path.is_symlink():
         return

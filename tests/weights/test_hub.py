@@ -347,6 +347,19 @@ def test_a_blob_that_two_snapshots_share_stays_with_the_other(server: HubServer)
     assert locate(f"{REPO}@{second}", offline=True).path.name == second
 
 
+def test_a_blob_in_the_store_of_all_repositories_is_used_and_stays(server: HubServer) -> None:
+    """As huggingface_hub 2.4 leaves what it fetched through Xet: a link to a link, the last by another hash."""
+    server.add(REPO, MODEL)
+    path = hub.pull(REF).path
+    blob, store = (path / "model.safetensors").resolve(), hub_folder() / "blobs" / "ab" / f"ab{'c' * 62}"
+    store.parent.mkdir(parents=True)
+    blob.rename(store)
+    blob.symlink_to(os.path.relpath(store, blob.parent))
+    assert locate(REPO, offline=True).path == path
+    assert hub_list.remove(REF) == sum(map(len, MODEL.values())) - len(WEIGHTS)
+    assert store.exists()
+
+
 @pytest.mark.parametrize(
     "environment",
     [

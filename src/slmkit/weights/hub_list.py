@@ -39,7 +39,9 @@ def cached() -> list[Cached]:
 
 
 def remove(ref: HubRef) -> int:
-    """Remove a model from the cache, and say how many bytes that gave back. Blobs that others link to stay.
+    """Remove a model from the cache, and say how many bytes that gave back.
+
+    Blobs that others link to stay, and so does what lies in the store that all repositories share (`hf cache prune`).
 
     Raises ModelNotFound if it is not there, StorageError if it cannot be removed.
     """
@@ -133,7 +135,7 @@ def _remove_files(repository: Repository, snapshot: Path, names: list[str] | Non
     others = {path.resolve() for path in (repository.folder / "snapshots").rglob("*") if path.is_symlink()}
     for blob in repository.blobs.glob("*"):
         if blob.resolve() in targets - others:
-            freed += blob.stat().st_size
+            freed += 0 if blob.is_symlink() else blob.stat().st_size  # a link: the bytes are in the store of all
             blob.unlink()
     if not any((repository.folder / "snapshots").iterdir()):
         shutil.rmtree(repository.folder)
