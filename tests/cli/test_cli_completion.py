@@ -120,12 +120,12 @@ def test_fish_offers_the_same(script, tmp_path):
 
 
 def test_every_flag_of_every_verb_is_in_each_script(script):
-    for shell in ("bash", "zsh", "fish"):
-        text = script(shell)
-        for verb in VERBS:
-            shown = subprocess.run(
-                [sys.executable, str(Path(fake_slm.__file__)), verb, "--help"], capture_output=True, text=True
-            ).stdout
-            flags = {word.strip("[,]") for word in shown.split() if word.strip("[,]").startswith("--")}
-            for flag in flags - {"--"}:
+    scripts = {shell: script(shell) for shell in ("bash", "zsh", "fish")}
+    for verb in VERBS:
+        shown = subprocess.run(
+            [sys.executable, str(Path(fake_slm.__file__)), verb, "--help"], capture_output=True, text=True
+        ).stdout
+        flags = {word.strip("[,]") for word in shown.split() if word.strip("[,]").startswith("--")}
+        for flag in flags - {"--"}:
+            for shell, text in scripts.items():
                 assert flag in text or f"-l {flag[2:]} " in text, (shell, verb, flag)

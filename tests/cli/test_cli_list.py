@@ -64,7 +64,7 @@ def test_what_cannot_be_run_is_there_with_its_reason_and_hides_nothing(real_slm,
     places.ollama.add("cloud/latest", config={"remote_host": "https://ollama.com"})
     places.ollama.add("llama3/latest", config=PHI3_CONFIG | {"model_family": "llama"})
     places.ollama.add("odd/latest", model=Q4_0, template="{{ .Suffix }}")
-    places.ollama.add("penalty/latest", model=Q4_0, params={"repeat_penalty": 1.1})
+    places.ollama.add("penalty/latest", model=Q4_0, params={"presence_penalty": 1.1})
     places.ollama.write("broken/latest", "{")
     place = places.ollama.add("pipe/latest")
     place.unlink()
@@ -75,7 +75,7 @@ def test_what_cannot_be_run_is_there_with_its_reason_and_hides_nothing(real_slm,
     reasons = {
         "ada/Other": "model_type 'bert'", "ada/Cut": "model.safetensors", "ada/Cut-GGUF:cut.gguf": "cut",
         "ollama-store:cloud": "not on this machine", "ollama-store:llama3": "architecture llama",
-        "ollama-store:odd": "chat template", "ollama-store:penalty": "repeat_penalty",
+        "ollama-store:odd": "chat template", "ollama-store:penalty": "presence_penalty",
         "ollama-store:broken": "not valid JSON", "ollama-store:pipe": "not a regular file",
     }  # fmt: skip
     for name, words in reasons.items():
