@@ -26,6 +26,13 @@ def shown(text: object) -> str:
     return quoted if len(quoted) <= _MOST_SHOWN else f"{quoted[: _MOST_SHOWN - 20]}...{quoted[-17:]}"
 
 
+def brief(reason: BaseException) -> str:
+    """What another package says of an error, in one line of bounded length: it may quote the file."""
+    text = str(reason)
+    text = text if len(text) <= 3 * _MOST_SHOWN else f"{text[: 2 * _MOST_SHOWN]}...{text[-_MOST_SHOWN:]}"
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 def is_there(path: Path, error: Kind = CheckpointError) -> bool:
     """Whether the folder has an entry of that name. A link that leads nowhere is one: its file did not arrive.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from slmkit.errors import TokenizerError
+from slmkit.untrusted import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -51,10 +52,13 @@ class AddedToken:
         content = entry.get("content")
         if type(token_id) is not int or not 0 <= token_id < 2**31 or not isinstance(content, str) or not content:
             raise TokenizerError(
-                f"added token {token_id!r}: {content!r} needs an id from 0 up and a text; download the checkpoint again"
+                f"added token {shown(token_id)}: {shown(content)} needs an id from 0 up and a text; "
+                "download the checkpoint again"
             )
         if entry.get("single_word"):
-            raise TokenizerError(f"added token {content!r} has single_word, which is not supported; set it to false")
+            raise TokenizerError(
+                f"added token {shown(content)} has single_word, which is not supported; set it to false"
+            )
         flags = {name: bool(entry.get(name, False)) for name in ("special", "lstrip", "rstrip", "normalized")}
         return cls(token_id, content, **flags)
 

@@ -6,6 +6,7 @@ import codecs
 from typing import TYPE_CHECKING, Any
 
 from slmkit.errors import TokenizerError
+from slmkit.untrusted import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +51,7 @@ class Decoding:
                 self.strips_first_space = True
             elif step.get("type") not in ("ByteFallback", "Fuse"):
                 raise TokenizerError(
-                    f"the tokenizer's decoder has a step {step!r}; supported are ByteLevel, and "
+                    f"the tokenizer's decoder has a step {shown(step)}; supported are ByteLevel, and "
                     f"Replace, ByteFallback, Fuse, Metaspace and Strip of one leading space"
                 )
 

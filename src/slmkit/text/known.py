@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from slmkit.errors import TemplateError
 from slmkit.text.added import Piece
+from slmkit.untrusted import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -146,7 +147,7 @@ def fallback_template(model_type: str) -> KnownTemplate:
     found = _BY_MODEL_TYPE.get(model_type)
     if found is None:
         raise TemplateError(
-            f"this checkpoint has no chat template, and none is known for model type {model_type!r} "
+            f"this checkpoint has no chat template, and none is known for model type {shown(model_type)} "
             f"(known: {', '.join(_BY_MODEL_TYPE)}); use `slm complete`, which needs none, or put a "
             f"chat_template.jinja beside the weights"
         )

@@ -13,7 +13,7 @@ from slmkit.text import sandbox
 from slmkit.text.added import Piece
 from slmkit.text.known import KnownTemplate, fallback_template, recognise
 from slmkit.text.tokenizer import optional_json, token_text
-from slmkit.untrusted import is_there, read_text
+from slmkit.untrusted import is_there, read_text, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -125,11 +125,11 @@ def _from_config(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
-        named = {entry.get("name"): entry.get("template") for entry in value}
+        named = {str(entry.get("name")): entry.get("template") for entry in value}
         if isinstance(named.get("default"), str):
             return str(named["default"])
         raise TemplateError(
-            f"tokenizer_config.json has chat templates named {sorted(map(str, named))} and none named "
+            f"tokenizer_config.json has chat templates named {shown(sorted(named))} and none named "
             f"'default'; put the one to use beside it as chat_template.jinja"
         )
     raise TemplateError(

@@ -14,7 +14,7 @@ from slmkit.errors import RequestError, TokenizerError
 from slmkit.text.added import AddedToken, AddedTokens, Piece, Span
 from slmkit.text.bounds import check_added, check_tokenizer
 from slmkit.text.decoding import Decoding
-from slmkit.untrusted import Kind, is_there, read_bytes, read_json
+from slmkit.untrusted import Kind, brief, is_there, read_bytes, read_json
 
 if TYPE_CHECKING:
     import tokenizers
@@ -213,9 +213,9 @@ def _read(name: str) -> Iterator[None]:
     """Turn what goes wrong when JSON has another shape than expected into one sentence."""
     try:
         yield
-    except (AttributeError, KeyError, TypeError, ValueError) as reason:
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as reason:
         raise TokenizerError(
-            f"{name} is damaged ({type(reason).__name__}: {reason}); download the checkpoint again"
+            f"{name} is damaged ({type(reason).__name__}: {brief(reason)}); download the checkpoint again"
         ) from None
 
 
@@ -285,7 +285,7 @@ def _build(spec: Mapping[str, Any]) -> tokenizers.Tokenizer:
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as reason:  # the package raises bare Exception, and its panics are not even that
-        raise TokenizerError(f"the tokenizer cannot be used ({reason}); download the checkpoint again") from None
+        raise TokenizerError(f"the tokenizer cannot be used ({brief(reason)}); download the checkpoint again") from None
 
 
 def _ids(vocabulary: tokenizers.Tokenizer, text: str, *, add_special_tokens: bool = False) -> list[int]:
@@ -294,7 +294,9 @@ def _ids(vocabulary: tokenizers.Tokenizer, text: str, *, add_special_tokens: boo
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as reason:  # the package has no error class of its own, and its panics are no Exceptions
-        raise TokenizerError(f"the tokenizer cannot encode a text ({reason}); download the checkpoint again") from None
+        raise TokenizerError(
+            f"the tokenizer cannot encode a text ({brief(reason)}); download the checkpoint again"
+        ) from None
     return ids
 
 

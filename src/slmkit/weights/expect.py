@@ -17,6 +17,7 @@ from slmkit.weights.tensors import Shape, TensorSource
 IGNORED = ("*.rotary_emb.inv_freq",)
 # A tied model's head is its embedding; some files hold it a second time.
 TIED = {"lm_head.weight": "model.embed_tokens.weight"}
+_NUMBERS = ("F32", "F16", "BF16")  # what vectors may be of: the blocks of quantized types are for matrices
 _MOST_LISTED = 3
 _ROWS_AT_ONCE = 1024
 
@@ -41,6 +42,10 @@ def check_headers(expected: Mapping[str, Shape], source: TensorSource, ignored: 
     if unusable:
         kinds = _some(unusable, lambda name: f"{shown(name)} is {source.dtype(name)}")
         raise CheckpointError(f"{source.where} has {kinds}; slmkit takes weights in {', '.join(source.dtypes)}")
+    blocks = [name for name, shape in expected.items() if len(shape) == 1 and source.dtype(name) not in _NUMBERS]
+    if blocks:
+        kinds = _some(blocks, lambda name: f"{shown(name)} as {source.dtype(name)}")
+        raise CheckpointError(f"{source.where} has {kinds}; slmkit takes vectors in {', '.join(_NUMBERS)}")
     return copies
 
 
