@@ -252,7 +252,9 @@ static void panel_tile(const uint8_t* panel, int64_t supers, const Activation* x
 }
 
 constexpr int kPanelTokens = 6;    // as in matmul_q4
-constexpr int64_t kFewTokens = 8;  // up to here a tile is read packed
+// Up to here a tile is read packed; fewer where more bits have to be put together for each four tokens anew.
+template <int kBits>
+constexpr int64_t kFewTokens = kBits == 4 ? 16 : 8;
 
 template <int kBits>
 void matmul_super(const Packed& w, int64_t tile_begin, int64_t tile_end, const Activation* x, int64_t tokens, float* out,
@@ -263,7 +265,7 @@ void matmul_super(const Packed& w, int64_t tile_begin, int64_t tile_end, const A
   auto* totals = reinterpret_cast<int32_t(*)[kTile]>(rows + 8);
   for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
     const uint8_t* data = w.data + tile * supers * Super<kBits>::kBytes;
-    const bool few = tokens <= kFewTokens;
+    const bool few = tokens <= kFewTokens<kBits>;
     if (!few) unpack<kBits>(data, supers, panel);
     for (int64_t t = 0; t < tokens;) {
       const Activation* xt = x + t * w.groups;

@@ -16,8 +16,8 @@ SETS = native.kernel_sets()
 FORMATS = (*DENSE, *PACKED)  # the K formats: test_superblocks.py
 # Around the tile's 16 rows and the group's 32 inputs, and one real width.
 SHAPES = [(1, 1), (15, 31), (16, 32), (17, 33), (48, 96), (40, 3072), (5, 100)]
-# Around the 4 tokens that few rows are cut into, the 8 up to which a tile is read packed, the 6 and 12 of a panel.
-TOKENS = [1, 2, 3, 4, 5, 8, 9, 12, 13, 31]
+# Around the 4 tokens that few rows are cut into, the 8 or 16 up to which a tile is read packed, and a panel's 6 and 12.
+TOKENS = [1, 2, 3, 4, 5, 8, 9, 12, 13, 16, 17, 31]
 
 
 def matrix(format: str, n: int, k: int, seed: int = 0) -> Matrix:
@@ -63,7 +63,7 @@ def test_a_row_alone_equals_the_row_in_any_batch_with_any_threads(format, name, 
     alone = np.concatenate([ops.matmul(x[i : i + 1], m) for i in range(len(x))])
     for n in (1, 2, 3):
         threads(n)
-        for tokens in (2, 5, 8, 9, 13, 37):
+        for tokens in (2, 5, 8, 9, 13, 17, 37):
             assert ops.matmul(x[:tokens], m).tobytes() == alone[:tokens].tobytes(), (n, tokens)
 
 
@@ -108,13 +108,13 @@ def test_largest_integers_do_not_overflow():
     for stored, q4 in ((0, -8), (0xFF, 7)):
         m = Matrix("q4", n, k, np.full((1, 2, 256), stored, np.uint8), np.ones((1, 2, 16), np.float16))
         for sign in (1, -1):
-            x = np.full((7, k), sign * 127, np.float32)
+            x = np.full((20, k), sign * 127, np.float32)
             for name in SETS:
                 assert (native.Native(name).matmul(x, native.prepare(m)) == q4 * sign * 127 * k).all()
     for q8 in (-128, -127, 127):
         m = Matrix("q8", n, k, np.full((1, 2, 512), q8, np.int8), np.ones((1, 2, 16), np.float16))
         for sign in (1, -1):
-            x = np.full((7, k), sign * 127, np.float32)
+            x = np.full((20, k), sign * 127, np.float32)
             for name in SETS:
                 assert (native.Native(name).matmul(x, native.prepare(m)) == sign * 127 * q8 * k).all()
 

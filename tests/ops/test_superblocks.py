@@ -12,8 +12,8 @@ from slmkit.ops.pack import unpack
 
 FORMATS = list(SUPER_BYTES)
 SHAPES = [(1, 256), (16, 512), (35, 256), (40, 3072)]
-# Around the 4 tokens that few rows are cut into, the 8 up to which a tile is read packed, the 6 and 12 of a panel.
-TOKENS = [1, 2, 3, 4, 5, 8, 9, 12, 13, 64]
+# Around the 4 tokens that few rows are cut into, the 8 or 16 up to which a tile is read packed, and a panel's 6 and 12.
+TOKENS = [1, 2, 3, 4, 5, 8, 9, 12, 13, 16, 17, 64]
 
 
 def header_bytes(format: str) -> int:
@@ -112,7 +112,7 @@ def test_a_row_alone_equals_the_row_in_any_batch_with_any_threads(format, name, 
     alone = np.concatenate([ops.matmul(x[i : i + 1], m) for i in range(len(x))])
     for n in (1, 2, 3):
         threads(n)
-        for tokens in (2, 5, 8, 9, 13, 37):
+        for tokens in (2, 5, 8, 9, 13, 17, 37):
             assert ops.matmul(x[:tokens], m).tobytes() == alone[:tokens].tobytes(), (n, tokens)
 
 
@@ -138,11 +138,11 @@ def test_largest_integers_do_not_overflow(format, integer, scales, signs, native
     group = m.data[..., header_bytes(format) :].reshape(1, 1, 8, -1)
     group[..., :32] = scales
     group[..., 32:] = 0 if integer == "least" else 0xFF
-    x = np.tile(np.float32(127) * np.array(signs, np.float32), (13, 64))
+    x = np.tile(np.float32(127) * np.array(signs, np.float32), (17, 64))
     expected = x.astype(np.float64) @ unpack(m).astype(np.float64).T
     largest = np.abs(x).astype(np.float64) @ np.abs(unpack(m)).astype(np.float64).T
     for name in native.kernel_sets():
-        for tokens in (1, 13):
+        for tokens in (1, 13, 17):
             ours = native.Native(name).matmul(x[:tokens], native.prepare(m))
             assert (np.abs(ours - expected[:tokens]) <= 1e-6 * largest[:tokens] + 1).all(), (name, tokens)
 
@@ -153,14 +153,14 @@ def test_largest_integers_do_not_overflow(format, integer, scales, signs, native
 def test_a_scale_that_is_no_number_shows_in_its_own_outputs_alone(format, bad, which, native):
     if which == "dmin" and format == "q6_k":
         pytest.skip("q6_k has no dmin")
-    m, x = matrix(format, 32, 512), inputs(9, 512)
+    m, x = matrix(format, 32, 512), inputs(17, 512)
     at = 5 if which == "d" else 16 + 5
     clean = native.Native("scalar").matmul(x, native.prepare(m))
     m.data[1, 1].view(np.float16)[at] = bad
     with np.errstate(invalid="ignore"):
         assert not np.isfinite(reference.matmul(x, reference.prepare(m))[:, 21]).any()
     for name in native.kernel_sets():
-        for tokens in (1, 9):
+        for tokens in (1, 17):
             out = native.Native(name).matmul(x[:tokens], native.prepare(m))
             assert not np.isfinite(out[:, 21]).any(), (name, tokens)
             rest = [r for r in range(32) if r != 21]
