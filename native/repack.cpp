@@ -1,4 +1,4 @@
-// The blocks' layouts are described in src/slmkit/weights/gguf_blocks.py, what is written in src/slmkit/ops/matrix.py.
+// The blocks' layouts are described in src/slmkit/weights/gguf/blocks.py, what is written in src/slmkit/ops/matrix.py.
 #include "repack.h"
 
 #include <atomic>

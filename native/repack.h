@@ -1,4 +1,4 @@
-// GGUF blocks in the order of the kernels. The definition is src/slmkit/weights/gguf_repack.py, equal to the byte.
+// GGUF blocks in the order of the kernels. The definition is src/slmkit/weights/gguf/repack.py, equal to the byte.
 #pragma once
 
 #include "ops.h"

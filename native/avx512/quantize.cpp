@@ -21,9 +21,10 @@ static void write_sums(__m256i q, Activation* out) {
   sums = _mm256_add_epi16(sums, _mm256_shuffle_epi32(sums, 0xb1));
   const __m256i minus = _mm256_sub_epi16(_mm256_setzero_si256(), sums), start32 = _mm256_slli_epi16(minus, 5);
   const __m128i all = _mm_add_epi16(_mm256_castsi256_si128(minus), _mm256_extracti128_si256(minus, 1));
-  const int32_t words[3] = {_mm_cvtsi128_si32(_mm_slli_epi16(all, 3)), _mm256_extract_epi32(start32, 0),
-                            _mm256_extract_epi32(start32, 4)};
-  std::memcpy(out->start8, words, sizeof words);  // and start32, which follows it
+  const int32_t start8 = _mm_cvtsi128_si32(_mm_slli_epi16(all, 3));
+  const int32_t halves[2] = {_mm256_extract_epi32(start32, 0), _mm256_extract_epi32(start32, 4)};
+  std::memcpy(out->start8, &start8, sizeof out->start8);
+  std::memcpy(out->start32, halves, sizeof out->start32);
   out->sum = out->scale * static_cast<float>(_mm_cvtsi128_si32(_mm_madd_epi16(all, _mm_set1_epi16(-1))));
 }
 
