@@ -17,7 +17,7 @@ import pytest
 from folders import EXPECTED, file_bytes, model_tensors, write_model
 from test_packed import Counting, assert_packed_as, packed_files
 
-from slmkit.errors import CheckpointError, StorageError
+from slmkit.errors import CheckpointError, RequestError, StorageError
 from slmkit.ops.pack import pack
 from slmkit.weights.atomic import PartialFile, write_atomically
 from slmkit.weights.checkpoint import Checkpoint
@@ -98,6 +98,30 @@ def test_after_a_kill_the_folder_being_written_does_not_load_and_can_be_written_
     quantize_folder(Checkpoint.open(folder), EXPECTED, "q4", out)
     assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors"]
     assert_packed_as(load_weights(out, EXPECTED), model_tensors(), "q4")
+
+
+def test_after_a_kill_just_before_the_weights_appear_the_same_command_works_again(tmp_path: Path, cache: Path) -> None:
+    """Configuration and tokenizer are there by then, and only a killed writer leaves them with no weights."""
+    folder, out = write_model(tmp_path / "m"), tmp_path / "out"
+    text = """
+    from slmkit.weights import safetensors
+    safetensors.SafetensorsWriter.commit = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+    quantize_folder(Checkpoint.open(folder), EXPECTED, "q4", Path(sys.argv[2]))
+    """
+    assert program(text, folder, out, cache=cache).returncode == -signal.SIGKILL
+    assert sorted(path.name for path in out.iterdir()) == [".model.safetensors.partial", "config.json"]
+    quantize_folder(Checkpoint.open(folder), EXPECTED, "q4", out)
+    assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "notes.txt"])
+def test_beside_what_a_kill_left_other_files_are_not_replaced(tmp_path: Path, name: str) -> None:
+    folder, out = write_model(tmp_path / "m"), tmp_path / "out"
+    out.mkdir()
+    for left in (".model.safetensors.partial", "config.json", name):
+        (out / left).write_text("x")
+    with pytest.raises(RequestError, match="has files in it"):
+        quantize_folder(Checkpoint.open(folder), EXPECTED, "q4", out)
 
 
 def test_a_kill_between_configuration_and_weights_leaves_no_model_of_two_halves(tmp_path: Path, cache: Path) -> None:

@@ -99,7 +99,7 @@ def _check_target(checkpoint: Checkpoint, out: Path, force: bool) -> None:
         raise RequestError(f"{out} is the original model's own folder; give another one to write to")
     if is_there(out / INDEX, StorageError):
         raise RequestError(f"{out} holds another model, in several files; remove it or give another folder")
-    if out.is_dir() and not force and any(not _is_partial(path) for path in out.iterdir()):
+    if out.is_dir() and not force and _holds_files(out):
         raise RequestError(f"{out} has files in it; give another folder, or --force to replace files of the same names")
 
 
@@ -118,6 +118,16 @@ def _remove_new(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
     with suppress(OSError):
         out.rmdir()
+
+
+def _holds_files(out: Path) -> bool:
+    """Whether there is anything in the folder that a killed run of ours did not leave there.
+
+    The weights come last: side files beside half-written weights, and no others, are such a run's.
+    """
+    there = {path.name for path in out.iterdir() if not _is_partial(path)}
+    was_killed = is_there(out / f".{WEIGHTS}.partial", StorageError)
+    return bool(there - set(COPIED) if was_killed else there)
 
 
 def _is_partial(path: Path) -> bool:
