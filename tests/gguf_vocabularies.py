@@ -12,7 +12,7 @@ from slmkit.models import gguf as models
 from slmkit.models.phi3 import Config, expected_tensors
 from slmkit.text.decoding import byte_level_bytes
 from slmkit.text.pretokenizers import PRETOKENIZERS
-from slmkit.weights.gguf_writer import GGUFWriter
+from slmkit.weights.gguf.writer import GGUFWriter
 
 BYTE_LEVEL = tuple(PRETOKENIZERS)
 CONTROLS = ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>")

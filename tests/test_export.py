@@ -26,7 +26,7 @@ from slmkit.ops.pack import pack, unpack
 from slmkit.text import gguf as text
 from slmkit.text.gguf_export import write_tokenizer
 from slmkit.text.tokenizer import Tokenizer, read_folder
-from slmkit.weights.gguf_blocks import dequantize
+from slmkit.weights.gguf.blocks import dequantize
 from slmkit.weights.packed import read_packed
 from slmkit.weights.quantize import quantize_folder
 

@@ -25,7 +25,7 @@ from slmkit.untrusted import is_there, shown
 from slmkit.weights.atomic import remove_leftovers
 from slmkit.weights.checkpoint import Checkpoint
 from slmkit.weights.expect import check_tensors
-from slmkit.weights.gguf_writer import GGUFWriter, as_type, blocks_of
+from slmkit.weights.gguf.writer import GGUFWriter, as_type, blocks_of
 from slmkit.weights.packed import is_packed, read_packed
 from slmkit.weights.packing import WAITING, Progress, silent
 

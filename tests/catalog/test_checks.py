@@ -206,7 +206,7 @@ def test_running_from_a_folder_is_no_problem(monkeypatch):
 
 def test_ollamas_store_is_counted_and_a_wrong_variable_is_noted(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("slmkit.weights.ollama_store.SERVICE", tmp_path / "none")
+    monkeypatch.setattr("slmkit.weights.ollama.store.SERVICE", tmp_path / "none")
     monkeypatch.delenv("OLLAMA_MODELS", raising=False)
     assert check_ollama().found == "none"
     manifest = tmp_path / ".ollama" / "models" / "manifests" / "registry.ollama.ai" / "library" / "phi3" / "mini"

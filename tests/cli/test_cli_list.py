@@ -100,7 +100,7 @@ def test_a_place_that_cannot_be_read_is_said_and_the_others_are_listed(real_slm,
 
 def test_of_two_stores_the_one_that_runs_is_listed(listed, places, monkeypatch, tmp_path):
     monkeypatch.delenv("OLLAMA_MODELS")
-    monkeypatch.setattr("slmkit.weights.ollama_store.SERVICE", places.ollama.root)
+    monkeypatch.setattr("slmkit.weights.ollama.store.SERVICE", places.ollama.root)
     own = OllamaStore(tmp_path / "home" / ".ollama" / "models")
     own.add("phi3/latest", model=Q4_K)
     places.ollama.add("PHI3/latest", model=Q4_0)

@@ -1,6 +1,6 @@
 """Makes gguf/rows.gguf: 16 rows of every quantized type, cut out of files that llama.cpp's own quantizer wrote.
 
-    python cut_gguf.py FOLDER_OF_TINY_FILES
+python cut_gguf.py FOLDER_OF_TINY_FILES
 """
 
 from __future__ import annotations

@@ -39,15 +39,17 @@ from slmkit.text.patterns import is_tame  # noqa: E402
 from slmkit.text.template import ChatTemplate  # noqa: E402
 from slmkit.text.tokenizer import Tokenizer  # noqa: E402
 from slmkit.untrusted import parse_json  # noqa: E402
-from slmkit.weights import hub_api, hub_files, ollama  # noqa: E402
 from slmkit.weights.checkpoint import Checkpoint  # noqa: E402
 from slmkit.weights.expect import check_tensors  # noqa: E402
-from slmkit.weights.gguf_blocks import dequantize  # noqa: E402
+from slmkit.weights.gguf.blocks import dequantize  # noqa: E402
 from slmkit.weights.header import DTYPES  # noqa: E402
+from slmkit.weights.hub import api as hub_api  # noqa: E402
+from slmkit.weights.hub import files as hub_files  # noqa: E402
 from slmkit.weights.names import hub_reference, refuse_reserved, suggestion  # noqa: E402
-from slmkit.weights.ollama_names import Name  # noqa: E402
-from slmkit.weights.ollama_options import translate  # noqa: E402
-from slmkit.weights.ollama_store import Store  # noqa: E402
+from slmkit.weights.ollama import model as ollama  # noqa: E402
+from slmkit.weights.ollama.names import Name  # noqa: E402
+from slmkit.weights.ollama.options import translate  # noqa: E402
+from slmkit.weights.ollama.store import Store  # noqa: E402
 from slmkit.weights.packed import packed_metadata, packed_plan, read_packed, recipe_formats  # noqa: E402
 from slmkit.weights.safetensors import SafetensorsFile, SafetensorsWriter  # noqa: E402
 

@@ -7,8 +7,8 @@ import pytest
 
 from slmkit.errors import CheckpointError, ShapeError
 from slmkit.ops.matrix import GGUF_FORMATS
-from slmkit.weights import gguf_repack
-from slmkit.weights.gguf_blocks import BLOCKS
+from slmkit.weights.gguf import repack as gguf_repack
+from slmkit.weights.gguf.blocks import BLOCKS
 
 native = pytest.importorskip("slmkit.ops._native") and pytest.importorskip("slmkit.ops.native")
 

@@ -23,7 +23,7 @@ from slmkit.text import gguf
 from slmkit.text.gguf_export import write_tokenizer
 from slmkit.text.known import MINI_35, MINI_APRIL, recognise
 from slmkit.text.tokenizer import Tokenizer
-from slmkit.weights.gguf import GGUFFile
+from slmkit.weights.gguf.file import GGUFFile
 
 STORED = json.loads((Path(__file__).parents[1] / "reference/llamacpp.json").read_text("utf-8"))
 FILES = ("phi-3", "llama-spm")

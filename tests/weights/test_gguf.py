@@ -32,7 +32,7 @@ from gguf_bytes import (
 )
 
 from slmkit.errors import CheckpointError
-from slmkit.weights.gguf import GGUFFile, open_gguf
+from slmkit.weights.gguf.file import GGUFFile, open_gguf
 
 DATA = Path(__file__).parents[1] / "data" / "gguf"
 FILES = sorted(DATA.glob("*.gguf"))

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
 from slmkit.ops.pack import pack, unpack
-from slmkit.weights.gguf import GGUFFile
-from slmkit.weights.gguf_blocks import BLOCKS, dequantize
-from slmkit.weights.gguf_repack import LOSSLESS, repack, repacker
+from slmkit.weights.gguf.blocks import BLOCKS, dequantize
+from slmkit.weights.gguf.file import GGUFFile
+from slmkit.weights.gguf.repack import LOSSLESS, repack, repacker
 
 DATA = Path(__file__).parents[1] / "data" / "gguf"
 # Where a block's float16 numbers lie, if not at 0 alone.

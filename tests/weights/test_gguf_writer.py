@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError, StorageError
 from slmkit.ops.pack import pack, unpack
-from slmkit.weights.gguf import GGUFFile
-from slmkit.weights.gguf_blocks import dequantize
-from slmkit.weights.gguf_repack import repack
-from slmkit.weights.gguf_writer import WRITTEN, GGUFWriter, as_type, blocks_of
+from slmkit.weights.gguf.blocks import dequantize
+from slmkit.weights.gguf.file import GGUFFile
+from slmkit.weights.gguf.repack import repack
+from slmkit.weights.gguf.writer import WRITTEN, GGUFWriter, as_type, blocks_of
 
 METADATA: dict[str, Any] = {
     "general.architecture": "phi3",

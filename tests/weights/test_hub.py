@@ -19,10 +19,11 @@ from huggingface_hub.utils import disable_progress_bars
 from hub_server import HubServer, etag, hub_of_the_test
 from slmkit.errors import DownloadError, ModelNotFound, UnsupportedModel
 from slmkit.models.registry import architecture
-from slmkit.weights import hub, hub_list
 from slmkit.weights.fingerprint import known_sha256
-from slmkit.weights.hub_cache import Repository, hub_folder
-from slmkit.weights.hub_verify import identity_if_sound
+from slmkit.weights.hub import inventory as hub_list
+from slmkit.weights.hub import models as hub
+from slmkit.weights.hub.cache import Repository, hub_folder
+from slmkit.weights.hub.verify import identity_if_sound
 from slmkit.weights.locate import Found, locate
 from slmkit.weights.mapped import FileIdentity
 from slmkit.weights.names import HubRef
@@ -109,7 +110,7 @@ def test_large_files_are_hashed_while_they_come_and_not_read_again(
         read.append(path.name)
         return identity_if_sound(path, *rest)
 
-    monkeypatch.setattr("slmkit.weights.hub_cache.identity_if_sound", watched)
+    monkeypatch.setattr("slmkit.weights.hub.cache.identity_if_sound", watched)
     path = hub.pull(REF).path
     assert "config.json" in read
     assert "model.safetensors" not in read
@@ -302,7 +303,7 @@ def test_where_there_are_no_links_the_files_themselves_lie_in_the_snapshot(
     def no_links(*_: Any) -> None:
         raise OSError(1314, "A required privilege is not held by the client")
 
-    monkeypatch.setattr("slmkit.weights.hub_fetch.os.symlink", no_links)
+    monkeypatch.setattr("slmkit.weights.hub.fetch.os.symlink", no_links)
     server.add(REPO, MODEL)
     path = hub.pull(REF).path
     assert {one.name: one.read_bytes() for one in path.iterdir() if not one.is_symlink()} == MODEL

@@ -18,8 +18,9 @@ import pytest
 
 from hub_server import Fault, HubServer, etag, hub_of_the_test
 from slmkit.errors import AccessDenied, DownloadError, ModelNotFound, RequestError, SlmError, StorageError
-from slmkit.weights import hub, hub_api
-from slmkit.weights.hub_cache import Repository, hub_folder
+from slmkit.weights.hub import api as hub_api
+from slmkit.weights.hub import models as hub
+from slmkit.weights.hub.cache import Repository, hub_folder
 from slmkit.weights.names import HubRef
 
 REPO = "owner/name"
@@ -111,7 +112,7 @@ def test_whatever_a_killed_pull_left_ends_in_the_right_file(server: HubServer, l
 def test_a_pull_killed_at_any_byte_is_gone_on_with(server: HubServer) -> None:
     hold = threading.Event()
     server.faults["model.safetensors"] = [Fault(drop_after=1_000_000, hold=hold)]
-    code = "from slmkit.weights import hub, names; hub.pull(names.HubRef('owner/name'))"
+    code = "import slmkit.weights.hub.models as hub; hub.pull(hub.HubRef('owner/name'))"
     child = subprocess.Popen([sys.executable, "-c", code])
     wait_for(lambda: partial().exists() and partial().stat().st_size > 500_000)
     child.send_signal(signal.SIGKILL)
@@ -159,8 +160,8 @@ def test_less_than_was_promised_is_asked_for_again(server: HubServer) -> None:
 
 
 def test_a_trickle_counts_as_a_broken_connection(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slmkit.weights.hub_fetch._WINDOW", -1.0)
-    monkeypatch.setattr("slmkit.weights.hub_fetch._LEAST_IN_WINDOW", 1 << 40)
+    monkeypatch.setattr("slmkit.weights.hub.fetch._WINDOW", -1.0)
+    monkeypatch.setattr("slmkit.weights.hub.fetch._LEAST_IN_WINDOW", 1 << 40)
     assert f"fewer than {1 << 40} bytes came" in refused(DownloadError)
 
 
@@ -324,7 +325,7 @@ def test_a_token_that_no_header_takes_is_refused_and_not_shown(
 def test_the_room_on_the_disk_is_looked_at_first(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 50_000_000})
     with monkeypatch.context() as patch:
-        patch.setattr("slmkit.weights.hub.shutil.disk_usage", lambda _: usage)
+        patch.setattr("slmkit.weights.hub.models.shutil.disk_usage", lambda _: usage)
         text = refused(StorageError)
     assert "owner/name needs 3.0 MB more" in text
     assert "has 50.0 MB left" in text
@@ -336,7 +337,8 @@ def test_a_disk_that_fills_up_keeps_what_came_and_is_gone_on_with(server: HubSer
     code = """
 import resource, sys
 from slmkit.errors import StorageError
-from slmkit.weights import hub, names
+from slmkit.weights import names
+from slmkit.weights.hub import models as hub
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 try:
     hub.pull(names.HubRef("owner/name"))

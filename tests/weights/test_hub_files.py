@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slmkit.errors import ModelNotFound, UnsupportedModel
-from slmkit.weights.hub_files import Choice, HubFile, choose, gguf_choices, quantization, size_text, weights_by_index
+from slmkit.weights.hub.files import Choice, HubFile, choose, gguf_choices, quantization, size_text, weights_by_index
 
 
 def files(*names: str) -> list[HubFile]:

@@ -8,7 +8,8 @@ import pytest
 from ollama_store import LIBRARY_TEMPLATE, MANIFEST, PHI3_CONFIG, STOPS, OllamaStore
 from slmkit.errors import CheckpointError, ModelNotFound, RequestError, UnsupportedModel
 from slmkit.request import Message
-from slmkit.weights import ollama, ollama_store
+from slmkit.weights.ollama import model as ollama
+from slmkit.weights.ollama import store as ollama_store
 
 MODEL = b"GGUF and so on"
 

@@ -1,7 +1,7 @@
 import pytest
 
 from slmkit.errors import RequestError
-from slmkit.weights.ollama_names import Name
+from slmkit.weights.ollama.names import Name
 
 LIBRARY = ("registry.ollama.ai", "library")
 

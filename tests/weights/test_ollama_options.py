@@ -3,7 +3,7 @@ import json
 import pytest
 
 from slmkit.errors import CheckpointError, UnsupportedModel
-from slmkit.weights.ollama_options import ABSENT, NEUTRAL, translate
+from slmkit.weights.ollama.options import ABSENT, NEUTRAL, translate
 
 
 def translated(**params):

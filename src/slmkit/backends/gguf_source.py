@@ -14,9 +14,9 @@ from slmkit.text import gguf as text
 from slmkit.text.go_template import known_template
 from slmkit.text.template import ChatTemplate
 from slmkit.text.tokenizer import Tokenizer
-from slmkit.weights.gguf import GGUFFile, GGUFTensor, open_gguf
-from slmkit.weights.gguf_checkpoint import GGUFCheckpoint
-from slmkit.weights.ollama import OllamaModel
+from slmkit.weights.gguf.checkpoint import GGUFCheckpoint
+from slmkit.weights.gguf.file import GGUFFile, GGUFTensor, open_gguf
+from slmkit.weights.ollama.model import OllamaModel
 
 
 class GGUFSource(Source):

@@ -72,7 +72,7 @@ def check_extras() -> Check:
 
 def check_ollama() -> Check:
     """Ollama's store, whose models run in place."""
-    from slmkit.weights.ollama_store import stores
+    from slmkit.weights.ollama.store import stores
 
     try:
         found = stores()

@@ -13,13 +13,13 @@ from slmkit.backends.source import Source, source_of
 from slmkit.catalog.tensor_types import matrix_types, tensor_rows
 from slmkit.errors import SlmError
 from slmkit.models.registry import ARCHITECTURES
-from slmkit.weights import ollama
-from slmkit.weights.hub_list import Cached, cached
+from slmkit.weights.hub.inventory import Cached, cached
 from slmkit.weights.load import plan_weights
 from slmkit.weights.locate import Found, locate
 from slmkit.weights.names import BUNDLED, MAIN, short_name
-from slmkit.weights.ollama_names import PREFIX, Name
-from slmkit.weights.ollama_store import Store, stores
+from slmkit.weights.ollama import model as ollama
+from slmkit.weights.ollama.names import PREFIX, Name
+from slmkit.weights.ollama.store import Store, stores
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from slmkit.untrusted import parse_json
-from slmkit.weights.gguf import GGUFFile
+from slmkit.weights.gguf.file import GGUFFile
 from slmkit.weights.packed import is_packed
 
 if TYPE_CHECKING:

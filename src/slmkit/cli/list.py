@@ -51,7 +51,7 @@ def _table(models: Sequence[Installed], now: float) -> str:
 
 
 def _row(model: Installed, now: float) -> tuple[str, str, str, str]:
-    from slmkit.weights.hub_files import size_text
+    from slmkit.weights.hub.files import size_text
 
     types = f"{model.format}, {model.quantization}" if model.quantization else model.format
     changed = "comes with slmkit" if model.modified is None else ago(now - model.modified)
@@ -79,7 +79,7 @@ def _problems(models: Sequence[Installed]) -> str:
 
 
 def _about_copies(copies: Sequence[PackedCopy]) -> str:
-    from slmkit.weights.hub_files import size_text
+    from slmkit.weights.hub.files import size_text
 
     if not copies:
         return ""

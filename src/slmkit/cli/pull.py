@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from slmkit.models.registry import architecture
-    from slmkit.weights import hub
-    from slmkit.weights.hub_files import size_text
+    from slmkit.weights.hub import models as hub
+    from slmkit.weights.hub.files import size_text
 
     ref = _reference(args.model, args.revision)
     if args.list:
@@ -71,8 +71,8 @@ def _reference(name: str, revision: str | None) -> HubRef:
 
 
 def _say_cached(args: argparse.Namespace, ref: HubRef, watch: Watch) -> int:
-    from slmkit.weights import hub
-    from slmkit.weights.hub_cache import hub_folder
+    from slmkit.weights.hub import models as hub
+    from slmkit.weights.hub.cache import hub_folder
 
     path = hub.find_cached(ref, watch.progress, watch.notice)
     if path is None:
@@ -85,9 +85,9 @@ def _say_cached(args: argparse.Namespace, ref: HubRef, watch: Watch) -> int:
 
 
 def _list(ref: HubRef, *, as_json: bool) -> int:
-    from slmkit.weights import hub
-    from slmkit.weights.hub_files import RULE, default_choice, gguf_choices, size_text
-    from slmkit.weights.hub_list import selection_of
+    from slmkit.weights.hub import models as hub
+    from slmkit.weights.hub.files import RULE, default_choice, gguf_choices, size_text
+    from slmkit.weights.hub.inventory import selection_of
 
     listing = hub.look_up(ref)
     models = gguf_choices(listing.files)

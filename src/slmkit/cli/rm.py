@@ -15,7 +15,7 @@ from slmkit.errors import ModelNotFound, RequestError, SlmError
 if TYPE_CHECKING:
     import argparse
 
-    from slmkit.weights.hub_list import Cached
+    from slmkit.weights.hub.inventory import Cached
     from slmkit.weights.names import HubRef
     from slmkit.weights.packed_copies import PackedCopy
 
@@ -35,9 +35,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _remove_model(name: str, yes: bool) -> int:
-    from slmkit.weights.hub_cache import hub_folder
-    from slmkit.weights.hub_files import size_text
-    from slmkit.weights.hub_list import remove
+    from slmkit.weights.hub.cache import hub_folder
+    from slmkit.weights.hub.files import size_text
+    from slmkit.weights.hub.inventory import remove
     from slmkit.weights.packed_copies import remove_copies
 
     model = _in_cache(name)
@@ -50,7 +50,7 @@ def _remove_model(name: str, yes: bool) -> int:
 
 
 def _remove_copies(name: str | None, yes: bool) -> int:
-    from slmkit.weights.hub_files import size_text
+    from slmkit.weights.hub.files import size_text
     from slmkit.weights.packed_copies import packed_copies, remove_copies
 
     copies = packed_copies() if name is None else _copies(name)
@@ -79,7 +79,7 @@ def _ask(what: str, yes: bool) -> None:
 
 def _amount(copies: list[PackedCopy]) -> str:
     from slmkit.weights.cache import cache_folder
-    from slmkit.weights.hub_files import size_text
+    from slmkit.weights.hub.files import size_text
 
     size = size_text(sum(copy.n_bytes for copy in copies))
     return f"{len(copies)} packed cop{'ies' if len(copies) > 1 else 'y'}, {size} in {cache_folder()}"
@@ -87,7 +87,7 @@ def _amount(copies: list[PackedCopy]) -> str:
 
 def _in_cache(name: str) -> Cached:
     """The one model in the hub's cache that the name means. Raises RequestError, ModelNotFound."""
-    from slmkit.weights.hub_list import cached
+    from slmkit.weights.hub.inventory import cached
     from slmkit.weights.names import hub_reference
 
     _refuse_others(name)
@@ -112,7 +112,7 @@ def _means(asked: HubRef, there: HubRef) -> bool:
 def _refuse_others(name: str) -> None:
     """Raise RequestError for what is not ours to remove."""
     from slmkit.weights.names import BUNDLED, known_reference
-    from slmkit.weights.ollama_names import PREFIX
+    from slmkit.weights.ollama.names import PREFIX
 
     if name == BUNDLED:
         raise RequestError(f"{BUNDLED} comes with slmkit and goes with it: `pip uninstall slmkit`")

@@ -201,6 +201,6 @@ def _count(n: int) -> str:
 
 
 def _size(n: int) -> str:
-    from slmkit.weights.hub_files import size_text
+    from slmkit.weights.hub.files import size_text
 
     return size_text(n)

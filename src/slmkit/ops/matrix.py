@@ -53,7 +53,7 @@ PACKED = {"q8": (np.int8, 512), "q4": (np.uint8, 256)}
 SUPER = 256  # inputs of a superblock of the K formats
 SUPER_BYTES = {"q4_k": 2368, "q5_k": 2880, "q6_k": 3360}
 FORMATS = (*DENSE, *PACKED, *SUPER_BYTES)
-# GGUF type -> the format that holds its numbers exactly (weights/gguf_repack.py has the definition)
+# GGUF type -> the format that holds its numbers exactly (weights/gguf/repack.py has the definition)
 GGUF_FORMATS = {
     "Q4_0": "q4",
     "Q5_0": "q8",

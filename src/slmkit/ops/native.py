@@ -58,7 +58,7 @@ def pack(data: NDArray[Any], format: str) -> Matrix:
 
 
 def repack(rows: NDArray[np.uint8], type: str, k: int) -> Matrix:
-    """As `weights.gguf_repack.repack`, to the byte, on all threads.   rows: (n, row bytes), contiguous."""
+    """As `weights.gguf.repack.repack`, to the byte, on all threads.   rows: (n, row bytes), contiguous."""
     n, format = len(rows), GGUF_FORMATS[type]
     if format in SUPER_BYTES:
         matrix = Matrix(format, n, k, np.empty((-(-n // TILE), k // SUPER, SUPER_BYTES[format]), np.uint8))

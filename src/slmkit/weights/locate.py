@@ -17,7 +17,7 @@ from slmkit.untrusted import shown
 from slmkit.weights.names import BUNDLED, HubRef, hub_reference, known_reference, refuse_reserved, unknown
 
 if TYPE_CHECKING:
-    from slmkit.weights.ollama import OllamaModel
+    from slmkit.weights.ollama.model import OllamaModel
 
 Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
 Notice = Callable[[str], None]
@@ -66,7 +66,7 @@ def locate(
     if ref := known_reference(name):
         return Found(name, _from_hub(ref, offline, progress, notice, refuse))
     if name.startswith(OLLAMA_STORE):
-        from slmkit.weights import ollama
+        from slmkit.weights.ollama import model as ollama
 
         model = ollama.find(name)
         return Found(name, model.path, model)
@@ -96,7 +96,7 @@ def _existing(name: str) -> Path | None:
 def _gguf_in(folder: Path) -> Path | None:
     """The GGUF file of a folder that has no safetensors but one GGUF model."""
     from slmkit.weights.checkpoint import INDEX, WEIGHTS
-    from slmkit.weights.hub_files import HubFile, gguf_choices
+    from slmkit.weights.hub.files import HubFile, gguf_choices
 
     try:
         names = os.listdir(folder)
@@ -113,9 +113,9 @@ def _gguf_in(folder: Path) -> Path | None:
 def _from_hub(
     ref: HubRef, offline: bool, progress: Progress | None, notice: Notice | None, refuse: Refuse | None
 ) -> Path:
-    from slmkit.weights import hub
-    from slmkit.weights.hub_api import offline_by_environment
-    from slmkit.weights.hub_cache import hub_folder
+    from slmkit.weights.hub import models as hub
+    from slmkit.weights.hub.api import offline_by_environment
+    from slmkit.weights.hub.cache import hub_folder
 
     offline = offline or offline_by_environment()
     damaged: list[str] = []

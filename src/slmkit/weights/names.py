@@ -76,7 +76,7 @@ class HubRef:
     """A model on the hub, or in its cache.
 
     repo: "owner/name".   selection: of a repository with GGUF files, a quantization such as "Q4_K_M" or a file's path
-    in it; None leaves the choice to the rule in hub_files.py.   revision: a branch, a tag or a commit.
+    in it; None leaves the choice to the rule in hub/files.py.   revision: a branch, a tag or a commit.
     """
 
     repo: str

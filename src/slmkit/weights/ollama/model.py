@@ -10,9 +10,9 @@ from typing import Any
 from slmkit.errors import CheckpointError, ModelNotFound, UnsupportedModel
 from slmkit.request import ROLES, Message
 from slmkit.untrusted import parse_json, shown
-from slmkit.weights.ollama_names import PREFIX, Name
-from slmkit.weights.ollama_options import translate
-from slmkit.weights.ollama_store import SERVICE, Layer, Manifest, Store, stores
+from slmkit.weights.ollama.names import PREFIX, Name
+from slmkit.weights.ollama.options import translate
+from slmkit.weights.ollama.store import SERVICE, Layer, Manifest, Store, stores
 
 _TEXTS = {"template", "prompt", "system", "params", "messages", "license"}
 # embed: given up by Ollama itself.   draft: a second model that guesses ahead, which changes no answer.

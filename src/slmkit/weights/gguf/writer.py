@@ -1,4 +1,4 @@
-"""Writes GGUF files, version 3, as `gguf_header.py` describes them; and float weights in the types it writes."""
+"""Writes GGUF files, version 3, as `header.py` describes them; and float weights in the types it writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slmkit.errors import CheckpointError
 from slmkit.ops.matrix import GROUP, TILE, Matrix, tiles
 from slmkit.ops.pack import NOT_FINITE, pack
 from slmkit.untrusted import shown
-from slmkit.weights.gguf_header import (
+from slmkit.weights.gguf.header import (
     ARRAY,
     BOOL,
     DEFAULT_ALIGNMENT,

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError, UnsupportedModel
 from slmkit.untrusted import shown
-from slmkit.weights.gguf_blocks import BLOCKS
+from slmkit.weights.gguf.blocks import BLOCKS
 
 Value = int | float | bool | str | list[str] | NDArray[Any]
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slmkit.errors import ModelNotFound, SlmError, StorageError
-from slmkit.weights import hub_cache
-from slmkit.weights.hub_cache import Repository, hub_folder
-from slmkit.weights.hub_files import Choice, GGUFChoice, HubFile, choose, gguf_choices
+from slmkit.weights.hub import cache as hub_cache
+from slmkit.weights.hub.cache import Repository, hub_folder
+from slmkit.weights.hub.files import Choice, GGUFChoice, HubFile, choose, gguf_choices
 from slmkit.weights.names import HubRef
 
 

@@ -16,8 +16,8 @@ from urllib.parse import quote, urlsplit
 
 from slmkit.errors import AccessDenied, DownloadError, ModelNotFound, RequestError, SlmError
 from slmkit.untrusted import parse_json, shown
-from slmkit.weights.hub_files import HubFile
-from slmkit.weights.hub_verify import is_checksum
+from slmkit.weights.hub.files import HubFile
+from slmkit.weights.hub.verify import is_checksum
 from slmkit.weights.names import HubRef, check_path_in_repository, suggestion
 
 GO_ON = "the same command goes on where it stopped"

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from slmkit.errors import CheckpointError
 from slmkit.ops.matrix import GGUF_FORMATS, TILE, Matrix
 from slmkit.ops.pack import SCALE_NOT_FINITE
-from slmkit.weights.gguf_blocks import BLOCKS, F16, U8, Fields, fields
+from slmkit.weights.gguf.blocks import BLOCKS, F16, U8, Fields, fields
 
 # GGUF type -> the format that holds its numbers exactly
 LOSSLESS: Mapping[str, str] = GGUF_FORMATS

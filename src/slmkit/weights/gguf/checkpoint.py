@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from slmkit.ops.matrix import Matrix
 from slmkit.ops.pack import as_f32, packer
-from slmkit.weights.gguf import GGUFFile, GGUFTensor
-from slmkit.weights.gguf_blocks import BLOCKS, dequantize
-from slmkit.weights.gguf_repack import LOSSLESS, repacker
+from slmkit.weights.gguf.blocks import BLOCKS, dequantize
+from slmkit.weights.gguf.file import GGUFFile, GGUFTensor
+from slmkit.weights.gguf.repack import LOSSLESS, repacker
 from slmkit.weights.tensors import Shape
 
 PLAIN = ("F32", "F16", "BF16")
@@ -71,7 +71,7 @@ class GGUFCheckpoint:
         return self._values(name, slice(None))
 
     def kept_format(self, name: str) -> str | None:
-        """A packed format for everything quantized: one that holds its integers, else 8 bits (gguf_repack.py)."""
+        """A packed format for everything quantized: one that holds its integers, else 8 bits (repack.py)."""
         kind = self._one_type(name)
         return None if kind in PLAIN else LOSSLESS.get(kind, "q8")
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
 from slmkit.untrusted import is_there, open_regular, shown
-from slmkit.weights.gguf_header import SIZES, GGUFTensor, Value, read_header, whole_number
+from slmkit.weights.gguf.header import SIZES, GGUFTensor, Value, read_header, whole_number
 from slmkit.weights.mapped import FileIdentity, MappedFile
 
 __all__ = ["GGUFFile", "GGUFTensor", "Value", "open_gguf"]
@@ -48,7 +48,7 @@ class GGUFFile(MappedFile):
         """The tensor as the file has it, a read-only view.
 
         F32 as float32, F16 as float16, BF16 as uint16, in the tensor's shape. Quantized types as uint8 with the bytes
-        of a row in place of its values: (..., bytes of a row), see gguf_blocks.py.
+        of a row in place of its values: (..., bytes of a row), see blocks.py.
         Raises CheckpointError if the file is not the one that was opened any more.
         """
         tensor = self.tensors[name]

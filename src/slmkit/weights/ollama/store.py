@@ -18,7 +18,7 @@ from typing import Any
 
 from slmkit.errors import CheckpointError, ModelNotFound, RequestError, UnsupportedModel
 from slmkit.untrusted import is_there, open_regular, parse_json, read_bytes, shown
-from slmkit.weights.ollama_names import Name
+from slmkit.weights.ollama.names import Name
 
 SERVICE = Path("/usr/share/ollama/.ollama/models")  # where Ollama's own Linux service has it
 MOST_TEXT_BYTES = 1 << 20  # of a manifest, and of each text that goes with a model

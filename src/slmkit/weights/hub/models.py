@@ -15,12 +15,12 @@ from typing import Any
 
 from slmkit.errors import DownloadError, ModelNotFound, StorageError, UnsupportedModel
 from slmkit.untrusted import read_json
-from slmkit.weights import hub_cache
 from slmkit.weights.checkpoint import INDEX, MOST_CONFIG_BYTES, MOST_INDEX_BYTES
-from slmkit.weights.hub_api import GO_ON, Listing, list_repository, offline_by_environment
-from slmkit.weights.hub_cache import ELSEWHERE, Repository, hub_folder
-from slmkit.weights.hub_fetch import Fetcher
-from slmkit.weights.hub_files import CONFIG, Choice, choose, size_text, weights_by_index
+from slmkit.weights.hub import cache as hub_cache
+from slmkit.weights.hub.api import GO_ON, Listing, list_repository, offline_by_environment
+from slmkit.weights.hub.cache import ELSEWHERE, Repository, hub_folder
+from slmkit.weights.hub.fetch import Fetcher
+from slmkit.weights.hub.files import CONFIG, Choice, choose, size_text, weights_by_index
 from slmkit.weights.mapped import FileIdentity
 from slmkit.weights.names import HubRef
 from slmkit.weights.packing import Progress, silent

@@ -28,8 +28,8 @@ from slmkit.weights.atomic import make_folder, write_atomically
 from slmkit.weights.cache import cache_folder
 from slmkit.weights.checkpoint import INDEX, MOST_INDEX_BYTES
 from slmkit.weights.fingerprint import known_sha256, note_sha256
-from slmkit.weights.hub_files import Choice, HubFile, choose, is_text, weights_by_index
-from slmkit.weights.hub_verify import identity_if_sound, is_checksum
+from slmkit.weights.hub.files import Choice, HubFile, choose, is_text, weights_by_index
+from slmkit.weights.hub.verify import identity_if_sound, is_checksum
 from slmkit.weights.mapped import FileIdentity
 from slmkit.weights.names import HubRef
 from slmkit.weights.packing import Progress, silent
