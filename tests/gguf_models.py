@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from slmkit.backends.source import open_source
 from slmkit.export import export_gguf
 from slmkit.models.phi3 import Config, expected_tensors
+from slmkit.sources.find import open_source
 from slmkit.weights.safetensors import SafetensorsWriter
 
 DATA = Path(__file__).parent / "data"

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 import slmkit
 import tiny
 from gguf_models import STORED, export, write_random
-from slmkit.backends.source import Source, open_source
 from slmkit.errors import RequestError, StorageError, TokenizerError, UnsupportedModel
 from slmkit.export import TYPES, export_gguf
 from slmkit.models.gguf import gguf_name
 from slmkit.ops.pack import pack, unpack
+from slmkit.sources.base import Source
+from slmkit.sources.find import open_source
 from slmkit.text import gguf as text
 from slmkit.text.gguf_export import write_tokenizer
 from slmkit.text.tokenizer import Tokenizer, read_folder

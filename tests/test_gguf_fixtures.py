@@ -10,11 +10,12 @@ import pytest
 
 import slmkit
 from checkpoints import Runner, relative_errors
-from slmkit.backends.source import Source, open_source
 from slmkit.engine.cache import Cache
 from slmkit.ops.choose import choose
 from slmkit.ops.matrix import Matrix
 from slmkit.ops.pack import as_f32
+from slmkit.sources.base import Source
+from slmkit.sources.find import open_source
 from slmkit.weights.load import load_weights
 
 FOLDER = Path(__file__).parent / "data" / "gguf"

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slmkit.backends.gguf_source import GGUFSource
-from slmkit.backends.source import FolderSource, Source
 from slmkit.errors import CheckpointError, RequestError, StorageError, TemplateError, UnsupportedModel
 from slmkit.models import gguf as models
 from slmkit.ops.matrix import GROUP, TILE, Matrix
 from slmkit.ops.pack import NOT_FINITE, as_f32, packer, unpack
+from slmkit.sources.base import Source
+from slmkit.sources.folder import FolderSource
+from slmkit.sources.gguf import GGUFSource
 from slmkit.text import gguf as text
 from slmkit.text.gguf_export import swallows_blanks, write_tokenizer
 from slmkit.text.tokenizer import read_folder

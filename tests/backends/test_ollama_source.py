@@ -8,9 +8,9 @@ import pytest
 
 import slmkit
 from ollama_store import LIBRARY_TEMPLATE, STOPS, OllamaStore
-from slmkit.backends.source import open_source
 from slmkit.errors import TemplateError
 from slmkit.request import Message
+from slmkit.sources.find import open_source
 
 GGUF = Path(__file__).parents[1] / "data" / "gguf" / "tiny-Q4_0.gguf"
 QUESTION = [Message("user", "hi")]

@@ -26,12 +26,12 @@ import spoiling  # noqa: E402
 
 import tiny  # noqa: E402
 from ollama_store import OllamaStore  # noqa: E402
-from slmkit.backends.gguf_source import GGUFSource  # noqa: E402
 from slmkit.engine.defaults import generation_defaults, stop_ids  # noqa: E402
 from slmkit.errors import SlmError  # noqa: E402
 from slmkit.models import phi3  # noqa: E402
 from slmkit.models.registry import architecture  # noqa: E402
 from slmkit.request import Message  # noqa: E402
+from slmkit.sources.gguf import GGUFSource  # noqa: E402
 from slmkit.text import sentencepiece  # noqa: E402
 from slmkit.text.go_template import known_template  # noqa: E402
 from slmkit.text.known import recognise  # noqa: E402

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from slmkit.backends.base import Capabilities
-from slmkit.backends.source import Source, open_source
 from slmkit.engine.cache import Cache
 from slmkit.engine.job import Task
 from slmkit.engine.memory import CachePlan, plan_cache
@@ -18,6 +17,8 @@ from slmkit.ops.choose import choose
 from slmkit.ops.matrix import Matrix
 from slmkit.ops.segments import BLOCK
 from slmkit.options import LoadOptions, Options
+from slmkit.sources.base import Source
+from slmkit.sources.find import open_source
 from slmkit.text.prompt import Prompt, text_prompt
 from slmkit.text.tokenizer import Tokenizer
 from slmkit.weights.load import Weights, plan_weights, take_weights

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from slmkit.backends.gguf_source import OllamaSource
-from slmkit.backends.source import Source
 from slmkit.catalog.scores import Score, recognise, scores
 from slmkit.catalog.tensor_types import TensorRow, by_type, tensor_rows
 from slmkit.engine import memory
@@ -16,6 +14,8 @@ from slmkit.engine.cache import block_bytes
 from slmkit.errors import NotEnoughMemory, SlmError
 from slmkit.ops.segments import BLOCK
 from slmkit.options import FALLBACKS
+from slmkit.sources.base import Source
+from slmkit.sources.gguf import OllamaSource
 from slmkit.text import known
 from slmkit.weights.load import WeightPlan, plan_weights
 

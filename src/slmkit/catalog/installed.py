@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from slmkit.backends.source import Source, source_of
 from slmkit.catalog.tensor_types import matrix_types, tensor_rows
 from slmkit.errors import SlmError
 from slmkit.models.registry import ARCHITECTURES
+from slmkit.sources.base import Source
+from slmkit.sources.find import source_of
 from slmkit.weights.hub.inventory import Cached, cached
 from slmkit.weights.load import plan_weights
 from slmkit.weights.locate import Found, locate

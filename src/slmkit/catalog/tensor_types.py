@@ -11,7 +11,7 @@ from slmkit.weights.gguf.file import GGUFFile
 from slmkit.weights.packed import is_packed
 
 if TYPE_CHECKING:
-    from slmkit.backends.source import Source
+    from slmkit.sources.base import Source
     from slmkit.weights.tensors import TensorSource
 
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-    from slmkit.backends.source import Source
     from slmkit.model import Model
     from slmkit.options import LoadOptions
+    from slmkit.sources.base import Source
 
 
 WORTH_SHOWING = 100_000_000  # bytes; less is done before anybody reads the line
@@ -46,7 +46,7 @@ def open_model(name: str, options: LoadOptions, *, quiet: bool = False) -> Model
 
 def find_source(name: str, args: argparse.Namespace, watch: Watch) -> Source:
     """What the files of a model say; where it has to be fetched first, that is announced and watched."""
-    from slmkit.backends.source import open_source
+    from slmkit.sources.find import open_source
 
     return open_source(name, offline=is_offline(args), progress=watch.progress, notice=watch.notice)
 

@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from slmkit.backends.source import FolderSource
     from slmkit.ops.choose import choose
+    from slmkit.sources.folder import FolderSource
     from slmkit.weights.quantize import quantize_folder
 
     if not args.out.strip():

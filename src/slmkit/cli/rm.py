@@ -130,7 +130,7 @@ def _refuse_others(name: str) -> None:
 
 def _copies(name: str, model: Cached | None = None) -> list[PackedCopy]:
     """The packed copies of a model; none of one whose weights cannot be opened any more, where it is to go itself."""
-    from slmkit.backends.source import source_of
+    from slmkit.sources.find import source_of
     from slmkit.weights.locate import Found, locate
     from slmkit.weights.packed_copies import copies_of
 

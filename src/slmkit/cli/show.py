@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from slmkit.backends.source import Source
+    from slmkit.sources.base import Source
 
 WIDTH = 100
 _LABEL = 14  # characters
@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from slmkit.backends.source import open_source
     from slmkit.catalog.facts import facts, template
+    from slmkit.sources.find import open_source
 
     refuse_prompt(args.model)
     with Watch(args.quiet) as watch:  # files that another program brought are checked once, which takes a while

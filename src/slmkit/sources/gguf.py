@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from slmkit.backends.source import Source
 from slmkit.engine.defaults import generation_defaults
 from slmkit.models import gguf as models
 from slmkit.options import Options
+from slmkit.sources.base import Source
 from slmkit.text import gguf as text
 from slmkit.text.go_template import known_template
 from slmkit.text.template import ChatTemplate

@@ -10,21 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slmkit.engine.defaults import generation_defaults, stop_ids
 from slmkit.models.registry import architecture
 from slmkit.options import Options
 from slmkit.request import Message
 from slmkit.text.prompt import Prompt, chat_prompt
 from slmkit.text.template import ChatTemplate
 from slmkit.text.tokenizer import Tokenizer
-from slmkit.untrusted import is_there, read_json, read_text
-from slmkit.weights.checkpoint import MOST_CONFIG_BYTES, Checkpoint
-from slmkit.weights.locate import Found, Notice, Progress, locate
 
 if TYPE_CHECKING:
     from slmkit.weights.tensors import Shape, TensorSource
-
-_MOST_LICENCE_BYTES = 1 << 20
 
 
 class Source:
@@ -102,55 +96,3 @@ class Source:
         asked = [message for message in messages[:1] if message.role == "system"]
         conversation = [*(asked or own), *self.examples, *messages[len(asked) :]]
         return chat_prompt(conversation, self.template, self.tokenizer, parse_special=parse_special)
-
-
-class FolderSource(Source):
-    """A folder as Hugging Face lays it out, or as `slm quantize` writes it."""
-
-    @cached_property
-    def tensors(self) -> Checkpoint:
-        return Checkpoint.open(self.path)
-
-    @property
-    def raw_config(self) -> Mapping[str, Any]:
-        return self.tensors.config
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        return Tokenizer.from_folder(self.path)
-
-    @cached_property
-    def template(self) -> ChatTemplate:
-        config = read_json(self.path / "config.json", MOST_CONFIG_BYTES)
-        return ChatTemplate.from_folder(self.path, str(config.get("model_type", "")))
-
-    @cached_property
-    def defaults(self) -> Options:
-        return generation_defaults(self.tensors.generation_config)
-
-    @cached_property
-    def stop_ids(self) -> frozenset[int]:
-        return stop_ids(self.tensors.generation_config, self.raw_config, self.config.vocab_size)
-
-    @property
-    def licence(self) -> str | None:
-        for name in ("LICENSE", "LICENSE.md", "LICENSE.txt"):
-            if is_there(self.path / name):
-                return read_text(self.path / name, _MOST_LICENCE_BYTES)
-        return None
-
-
-def open_source(
-    name: str, *, offline: bool = False, progress: Progress | None = None, notice: Notice | None = None
-) -> Source:
-    """The source of the model called `name`.   Raises what `locate` raises."""
-    return source_of(locate(name, offline=offline, progress=progress, notice=notice, refuse=architecture))
-
-
-def source_of(found: Found) -> Source:
-    """The source that lies there."""
-    if found.path.is_dir():
-        return FolderSource(found.name, found.path)
-    from slmkit.backends.gguf_source import GGUFSource, OllamaSource
-
-    return GGUFSource(found.name, found.path) if found.overlay is None else OllamaSource(found.name, found.overlay)
