@@ -83,9 +83,9 @@ def test_generate_continues_a_text_and_chat_answers_a_conversation(model):
 
 def test_a_batch_of_unequal_prompts_gives_each_its_own_answer_in_one_batch(model, steps):
     prompts = ["a", "Hello there", "x" * 300, "The dog, the dog and the dog"]
-    alone = [model.generate(prompt, max_tokens=12).text for prompt in prompts]
+    alone = [model.generate(prompt, max_tokens=48).text for prompt in prompts]
     steps.clear()
-    batch = model.generate(prompts, max_tokens=12)
+    batch = model.generate(prompts, max_tokens=48)
     assert [answer.text for answer in batch] == alone
     assert max(steps) == 4
     assert model.generate([]) == []
