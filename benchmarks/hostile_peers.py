@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 SECONDS, BYTES = 10, 10**9
+LONGEST_TEXT = 2500  # characters of a prompt: a good model needs a gigabyte for ten times as many in some peers
 KINDS = {"transformers": "safetensors", "llama.cpp": "gguf"}
 
 
@@ -52,12 +53,13 @@ def main() -> None:
     good: dict[tuple[str, str], Any] = {}
     counts: Counter[str] = Counter()
     for case in cases:
-        for name in ["good" if args.peer == "transformers" else "gguf-good"] * ((case.verb, case.text) not in good):
-            met = meet(peer, test_hostile.CASES[name], case.verb, case.text)
+        text = case.text[:LONGEST_TEXT]
+        for name in ["good" if args.peer == "transformers" else "gguf-good"] * ((case.verb, text) not in good):
+            met = meet(peer, test_hostile.CASES[name], case.verb, text)
             assert met["answer"], met
-            good[case.verb, case.text] = met["answer"]
-        met = meet(peer, case, case.verb, case.text)
-        verdict = judged(met, good[case.verb, case.text])
+            good[case.verb, text] = met["answer"]
+        met = meet(peer, case, case.verb, text)
+        verdict = judged(met, good[case.verb, text])
         counts[("harmless: " if case.harmless else "") + verdict] += 1
         if args.out:
             with args.out.open("a") as file:

@@ -172,7 +172,13 @@ class Pull(Work):
         """What a snapshot shows, and blobs without `.incomplete`, which count as whole."""
         found = {}
         for path in (self.place / "hub").rglob("*"):
-            if path.is_file() and {"snapshots", "blobs"} & set(path.parts) and path.suffix != ".incomplete":
+            hidden = path.name.startswith(".")  # links that are about to be renamed: no loader opens such a name
+            if (
+                path.is_file()
+                and {"snapshots", "blobs"} & set(path.parts)
+                and path.suffix != ".incomplete"
+                and not hidden
+            ):
                 found |= hashes(path.parent, path.name)
         return found
 
@@ -207,10 +213,13 @@ def kill(work: Work, rng: random.Random, seconds: float) -> str:
 def rounds(work: Work, kills: int, seed: int) -> dict[str, Any]:
     """Kill so many times.   Raises AssertionError at the first start that does not come right."""
     rng = random.Random(seed)
-    work.empty()
-    start = time.monotonic()
-    said = work.finish()
-    seconds = time.monotonic() - start
+    taken = []
+    for _ in range(3):  # the machine may have been busy the first time
+        work.empty()
+        start = time.monotonic()
+        said = work.finish()
+        taken.append(time.monotonic() - start)
+    seconds = min(taken)
     work.expected, files = work.final(), work.everything()
     fell: Counter[str] = Counter()
     rounds_done = 0
