@@ -166,7 +166,8 @@ class Pull(Work):
         self.server.add(REPO, {path.name: path.read_bytes() for path in model.iterdir()})
 
     def environment(self) -> dict[str, str]:
-        return {**super().environment(), "HF_HOME": str(self.place / "hub"), "HF_ENDPOINT": self.server.url}
+        hub = {"HF_HOME": str(self.place / "hub"), "HF_ENDPOINT": self.server.url, "HF_HUB_OFFLINE": "0"}
+        return {**super().environment(), **hub}
 
     def final(self) -> dict[str, str]:
         """What a snapshot shows, and blobs without `.incomplete`, which count as whole."""
