@@ -157,12 +157,12 @@ def test_every_target_has_seeds() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in targets.TARGETS if name != "template"])
-def test_ten_seconds_of_random_damage_are_read_or_refused(name: str) -> None:
+def test_three_seconds_of_random_damage_are_read_or_refused(name: str) -> None:
     """Without atheris, for Pythons that it is not made for."""
     import time
 
     rng, seeds = random.Random(name), targets.seeds(name)
-    end = time.monotonic() + 10
+    end = time.monotonic() + 3
     while time.monotonic() < end:
         raw = bytearray(rng.choice(seeds))
         for _ in range(rng.randint(1, 8)):
