@@ -33,7 +33,7 @@ def aligned(kind: int, value: bytes) -> bytes:
 
 
 WRONG = [
-    ("empty", b"", "0 bytes left where its first bytes takes 4"),
+    ("empty", b"", "0 bytes left where its magic number takes 4"),
     ("four bytes", b"GGUF", "0 bytes left"),
     ("another magic", gguf_bytes(magic=b"PK\x03\x04"), "no GGUF file: it begins with b'PK"),
     ("more tensors than bytes", gguf_bytes(n_tensors=HUGE), "18446744073709551615 tensors"),

@@ -120,7 +120,7 @@ class _Reader:
     def __init__(self, file: IO[bytes], file_bytes: int, path: object) -> None:
         self._file, self.file_bytes, self.path = file, file_bytes, path
         self.at = 0
-        self.subject = "its first bytes"
+        self.subject = "its magic number"
         self._texts = 0
         self._end = min(file_bytes, MOST_HEADER_BYTES)
 
