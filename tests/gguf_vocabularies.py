@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from slmkit.models import gguf as models
+from slmkit.models.gguf_config import write_config
+from slmkit.models.gguf_names import gguf_name
 from slmkit.models.phi3 import Config, expected_tensors
 from slmkit.text.decoding import byte_level_bytes
 from slmkit.text.pretokenizers import PRETOKENIZERS
@@ -52,8 +53,8 @@ def write_byte_level(path: Path, name: str) -> Path:
     raw = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1,
            "max_position_embeddings": 512, "vocab_size": len(byte_level()[0]) + len(CONTROLS)}  # fmt: skip
     config = Config.from_dict(raw)
-    shapes = {models.gguf_name("phi3", name): shape for name, shape in expected_tensors(config).items()}
-    keys = {"general.architecture": "phi3", "general.name": "bytes", **models.write_config(config), **metadata(name)}
+    shapes = {gguf_name("phi3", name): shape for name, shape in expected_tensors(config).items()}
+    keys = {"general.architecture": "phi3", "general.name": "bytes", **write_config(config), **metadata(name)}
     with GGUFWriter(path, keys, [(name, "F32", shape) for name, shape in shapes.items()]) as writer:
         writer.begin()
         for tensor, shape in shapes.items():

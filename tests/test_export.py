@@ -20,12 +20,12 @@ import tiny
 from gguf_models import STORED, export, write_random
 from slmkit.errors import RequestError, StorageError, TokenizerError, UnsupportedModel
 from slmkit.export import TYPES, export_gguf
-from slmkit.models.gguf import gguf_name
+from slmkit.models.gguf_names import gguf_name
 from slmkit.ops.pack import pack, unpack
 from slmkit.sources.base import Source
 from slmkit.sources.find import open_source
-from slmkit.text import gguf as text
-from slmkit.text.gguf_export import write_tokenizer
+from slmkit.text.gguf.export import write_tokenizer
+from slmkit.text.gguf.tokenizer import read_tokenizer
 from slmkit.text.tokenizer import Tokenizer, read_folder
 from slmkit.weights.gguf.blocks import dequantize
 from slmkit.weights.packed import read_packed
@@ -87,7 +87,7 @@ def tokenizers_of_tiny() -> tuple[Tokenizer, Tokenizer]:
     source = open_source("tiny")
     spec, _ = read_folder(source.path)
     keys = write_tokenizer(spec, source.tokenizer, None, source.stop_ids, source.config.vocab_size)
-    return source.tokenizer, text.tokenizer(keys)
+    return source.tokenizer, read_tokenizer(keys)
 
 
 def test_everything_about_the_bundled_model_comes_back(files):
@@ -267,7 +267,7 @@ def test_a_byte_level_tokenizer_is_written_with_the_name_of_its_splitting():
         tokenizer = Tokenizer(spec, {})
         keys = write_tokenizer(spec, tokenizer, None, frozenset(), 400)
         assert keys["tokenizer.ggml.pre"] == name
-        again = text.tokenizer(keys)
+        again = read_tokenizer(keys)
         for typed in ("Hello World's 12345 don't\n\n  x", "日本語 Größe\t!", "camelCase"):
             assert again.encode(typed) == tokenizer.encode(typed)
 

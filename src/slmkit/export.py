@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError, RequestError, StorageError, TemplateError, UnsupportedModel
-from slmkit.models import gguf as models
+from slmkit.models.gguf_config import QUANTIZATION_VERSION, write_config, write_factors
+from slmkit.models.gguf_names import gguf_name
 from slmkit.ops.matrix import GROUP, TILE, Matrix
 from slmkit.ops.pack import NOT_FINITE, as_f32, packer, unpack
 from slmkit.sources.base import Source
 from slmkit.sources.folder import FolderSource
 from slmkit.sources.gguf import GGUFSource
-from slmkit.text import gguf as text
-from slmkit.text.gguf_export import swallows_blanks, write_tokenizer
+from slmkit.text.gguf.export import swallows_blanks, write_tokenizer
+from slmkit.text.gguf.sampling import write_sampling
 from slmkit.text.tokenizer import read_folder
 from slmkit.untrusted import is_there, shown
 from slmkit.weights.atomic import remove_leftovers
@@ -77,9 +78,9 @@ def export_gguf(
     _check_target(source, out, force)
     tensors = _tensors(source)
     types = _types(tensors, TYPES[type])
-    factors = models.write_factors(source.config)
+    factors = write_factors(source.config)
     metadata = _metadata(source, types)
-    names = {name: models.gguf_name(source.architecture, name) for name in tensors}
+    names = {name: gguf_name(source.architecture, name) for name in tensors}
     plan = [(name, "F32", values.shape) for name, values in factors.items()]
     plan += [(names[name], types[name], tensor.shape) for name, tensor in tensors.items()]
     waiting = source.tensors.total_bytes
@@ -197,9 +198,9 @@ def _metadata(source: Source, types: Mapping[str, str]) -> dict[str, Any]:
         "general.type": "model",
         "general.name": _name(source, swallowing),
         "general.file_type": _FILE_TYPES[max(set(matrices), key=matrices.count)],
-        "general.quantization_version": models.QUANTIZATION_VERSION,
+        "general.quantization_version": QUANTIZATION_VERSION,
     }
-    return found | _sampling(source) | models.write_config(source.config) | tokenizer
+    return found | write_sampling(source.defaults) | write_config(source.config) | tokenizer
 
 
 def _name(source: Source, swallowing: bool) -> str:
@@ -225,16 +226,6 @@ def _tokenizer(source: Source) -> dict[str, Any]:
     if template is not None:
         own["tokenizer.chat_template"] = template.source if isinstance(template.source, str) else template.source.source
     return own
-
-
-def _sampling(source: Source) -> dict[str, Any]:
-    """How the model is meant to be sampled, where it is not greedily."""
-    options = source.defaults
-    keys = {name: getattr(options, ours) for name, ours in text.SAMPLING.items()}
-    idle = {"temp": 0, "top_k": 0, "top_p": 1, "min_p": 0, "penalty_repeat": 1}
-    return {
-        f"general.sampling.{name}": value for name, value in keys.items() if value is not None and value != idle[name]
-    }
 
 
 def _check_target(source: Source, out: Path, force: bool) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from slmkit.errors import CheckpointError, SlmError, UnsupportedModel
-from slmkit.models import gguf
-from slmkit.models.phi3 import Config, expected_tensors
+from slmkit.models.gguf_config import SOURCE, decimal, read_config, write_config, write_factors
+from slmkit.models.phi3 import Config
 
 MINI = {
     "general.architecture": "phi3",
@@ -46,7 +46,7 @@ def factors(name: str) -> np.ndarray:
 def config(changes: dict[str, Any] | None = None, tensors: dict[str, Tensor] | None = None, values=factors) -> Config:
     """None removes a key."""
     metadata = {key: value for key, value in (MINI | (changes or {})).items() if value is not None}
-    return Config.from_dict(gguf.read_config(metadata, MATRICES | (tensors or {}), values), gguf.SOURCE)
+    return Config.from_dict(read_config(metadata, MATRICES | (tensors or {}), values), SOURCE)
 
 
 def test_phi_3_mini_is_read_as_its_config_json_says():
@@ -101,7 +101,7 @@ def test_a_part_of_each_head_may_be_rotated(rotated, head_dim):
 
 
 def test_without_output_the_head_is_the_embedding():
-    raw = gguf.read_config(MINI, {"token_embd.weight": Tensor((100, 3072))}, factors)
+    raw = read_config(MINI, {"token_embd.weight": Tensor((100, 3072))}, factors)
     assert (raw["tie_word_embeddings"], raw["vocab_size"]) == (True, 100)
 
 
@@ -176,63 +176,19 @@ def test_factors_that_cannot_divide_are_refused(bad):
 def test_a_file_without_an_embedding_is_refused():
     for tensors in ({}, {"token_embd.weight": Tensor((5,))}):
         with pytest.raises(CheckpointError, match="token_embd"):
-            gguf.read_config(MINI, tensors, factors)
-
-
-SMALL = Config.from_dict(
-    {"vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
-     "max_position_embeddings": 64}
-)  # fmt: skip
-
-
-def held() -> dict[str, Tensor]:
-    return {gguf.gguf_name("phi3", name): Tensor(shape) for name, shape in expected_tensors(SMALL).items()}
-
-
-def names(tensors: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-    return gguf.tensor_names({"model_type": "phi3"}, tensors)
-
-
-def test_every_tensor_has_the_hubs_name_and_back():
-    assert names(held()).keys() == expected_tensors(SMALL).keys()
-    assert all(gguf.gguf_name("phi3", name) == parts[0] for name, parts in names(held()).items())
-
-
-def test_parts_that_some_files_keep_apart_are_joined_in_the_order_of_their_rows():
-    tensors = held()
-    del tensors["blk.1.attn_qkv.weight"]
-    tensors |= {f"blk.1.{part}.weight": Tensor((8, 8)) for part in ("attn_v", "attn_k", "attn_q", "ffn_gate")}
-    found = names(tensors)
-    assert found["model.layers.1.self_attn.qkv_proj.weight"] == tuple(f"blk.1.attn_{x}.weight" for x in "qkv")
-    assert found["model.layers.1.mlp.gate_up_proj.weight"] == ("blk.1.ffn_gate.weight", "blk.1.ffn_up.weight")
-    assert found["model.layers.0.mlp.gate_up_proj.weight"] == ("blk.0.ffn_up.weight",)
-    assert found.keys() == expected_tensors(SMALL).keys()
-
-
-@pytest.mark.parametrize(
-    "name", ["blk.0.attn_qkv.bias", "blk.0.attn_q.weight", "rope_freqs.weight", "blk.00.attn_norm.weight",
-             "blk.99999.attn_norm.weight", "blk.0.ffn_gate_inp.weight", "output.bias", ""]
-)  # fmt: skip
-def test_a_tensor_that_means_nothing_comes_out_as_it_is(name):
-    assert names(held() | {name: Tensor((1,))})[name] == (name,)
-
-
-@pytest.mark.parametrize("name", ["lm_head.weight", "model.norm.weight", "model.layers.0.mlp.down_proj.weight"])
-def test_a_tensor_cannot_pass_itself_off_under_the_hubs_name(name):
-    with pytest.raises(CheckpointError, match="no name that GGUF uses"):
-        names(held() | {name: Tensor((1,))})
+            read_config(MINI, tensors, factors)
 
 
 @pytest.mark.parametrize("scaling", [None, "longrope"])
 def test_settings_come_back_as_they_were_written(scaling):
     changes, tensors = (LONG | ATTN_FACTOR, FACTORS) if scaling else ({}, {})
     before = config(changes, tensors)
-    keys = {"general.architecture": "phi3", **gguf.write_config(before)}
+    keys = {"general.architecture": "phi3", **write_config(before)}
     stored = {key: float(np.float32(v)) if isinstance(v, float) else v for key, v in keys.items()}
-    again = gguf.read_config(stored, MATRICES | tensors, gguf.write_factors(before).__getitem__)
+    again = read_config(stored, MATRICES | tensors, write_factors(before).__getitem__)
     assert Config.from_dict(again) == before
 
 
 @pytest.mark.parametrize("value", [1e-5, 1e-6, 10000.0, 1.1902381, 0.0, 1e37])
 def test_a_float32_is_read_as_the_number_that_was_written(value):
-    assert gguf.decimal(float(np.float32(value))) == value
+    assert decimal(float(np.float32(value))) == value

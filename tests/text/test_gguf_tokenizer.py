@@ -19,8 +19,9 @@ from text_data import DATA, phi3_spec, phi3_tokenizer
 
 from gguf_vocabularies import BYTE_LEVEL, byte_level, metadata
 from slmkit.errors import SlmError, TokenizerError, UnsupportedModel
-from slmkit.text import gguf
-from slmkit.text.gguf_export import write_tokenizer
+from slmkit.text.gguf.chat import read_stop_ids, read_template
+from slmkit.text.gguf.export import write_tokenizer
+from slmkit.text.gguf.tokenizer import read_tokenizer
 from slmkit.text.known import MINI_35, MINI_APRIL, recognise
 from slmkit.text.tokenizer import Tokenizer
 from slmkit.weights.gguf.file import GGUFFile
@@ -48,12 +49,12 @@ def phi3(vocabularies) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def mini(phi3) -> Tokenizer:
-    return gguf.tokenizer(phi3)
+    return read_tokenizer(phi3)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_all_47_texts_of_llama_cpp_have_its_ids(name, vocabularies):
-    tokenizer = gguf.tokenizer(vocabularies[name])
+    tokenizer = read_tokenizer(vocabularies[name])
     texts = (DATA / "llama.cpp/ggml-vocab-phi-3.gguf.inp").read_text("utf-8").split("\n__ggml_vocab_test__\n")
     lines = (DATA / "llama.cpp/ggml-vocab-phi-3.gguf.out").read_text().splitlines()
     assert len(lines) == 46
@@ -85,37 +86,37 @@ def test_the_type_of_the_end_token_tells_the_first_tokenizers_which_keep_white_s
 def april(phi3) -> Tokenizer:
     types = phi3["tokenizer.ggml.token_type"].copy()
     types[2] = 3  # `</s>` as a control token, as in the checkpoint of April 2024
-    return gguf.tokenizer(phi3 | {"tokenizer.ggml.token_type": types})
+    return read_tokenizer(phi3 | {"tokenizer.ggml.token_type": types})
 
 
 def test_bos_is_written_once_whether_the_template_or_the_file_writes_it(phi3, mini):
     assert mini.encode_prompt([("Hi", False)])[0] == 1  # add_bos_token is true in this file
-    template = gguf.template(phi3)
+    template = read_template(phi3)
     assert isinstance(template.source, str)
     assert recognise(template.source) is MINI_APRIL
     assert mini.encode_prompt([("<s><|user|>\n", True)]) == [1, 32010]
-    without = gguf.tokenizer(phi3 | {"tokenizer.ggml.add_bos_token": False})
+    without = read_tokenizer(phi3 | {"tokenizer.ggml.add_bos_token": False})
     assert without.encode_prompt([("Hi", False)]) == mini.encode("Hi")
 
 
 def test_eos_goes_after_a_text_where_the_file_says_so(phi3, mini):
-    both = gguf.tokenizer(phi3 | {"tokenizer.ggml.add_eos_token": True})
+    both = read_tokenizer(phi3 | {"tokenizer.ggml.add_eos_token": True})
     assert both.encode_prompt([("Hi", False)]) == [1, *mini.encode("Hi"), 32000]
 
 
 def test_answers_end_where_the_published_generation_config_ends_them(phi3):
-    assert gguf.stop_ids(phi3, 32064) == {32000, 32001, 32007}
-    assert gguf.stop_ids(phi3, 32001) == {32000}
-    assert gguf.stop_ids(phi3 | {"tokenizer.ggml.eot_token_id": 5, "tokenizer.ggml.eom_token_id": 6}, 32064) >= {5, 6}
+    assert read_stop_ids(phi3, 32064) == {32000, 32001, 32007}
+    assert read_stop_ids(phi3, 32001) == {32000}
+    assert read_stop_ids(phi3 | {"tokenizer.ggml.eot_token_id": 5, "tokenizer.ggml.eom_token_id": 6}, 32064) >= {5, 6}
 
 
 def test_without_a_template_phi_3s_vocabulary_has_the_familys(phi3, vocabularies):
     bare = {key: value for key, value in phi3.items() if key != "tokenizer.chat_template"}
-    assert gguf.template(bare).source is MINI_35
+    assert read_template(bare).source is MINI_35
     with pytest.raises(SlmError, match="no chat template"):
-        gguf.template(vocabularies["llama-spm"])
+        read_template(vocabularies["llama-spm"])
     with pytest.raises(SlmError, match="no text"):
-        gguf.template(phi3 | {"tokenizer.chat_template": 7})
+        read_template(phi3 | {"tokenizer.chat_template": 7})
 
 
 def test_padding_has_no_text(mini):
@@ -124,7 +125,7 @@ def test_padding_has_no_text(mini):
 
 @cache
 def byte_tokenizer(name: str) -> Tokenizer:
-    return gguf.tokenizer(metadata(name))
+    return read_tokenizer(metadata(name))
 
 
 @pytest.mark.parametrize("name", BYTE_LEVEL)
@@ -172,7 +173,7 @@ def replaced(key: str, at: int, value: Any) -> dict[str, Any]:
 
 
 def test_the_small_vocabulary_of_these_tests_is_accepted():
-    assert gguf.tokenizer(llama()).encode("a é") == [259, 260, 259, 3 + 0xC3, 3 + 0xA9]
+    assert read_tokenizer(llama()).encode("a é") == [259, 260, 259, 3 + 0xC3, 3 + 0xA9]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +217,7 @@ def test_the_small_vocabulary_of_these_tests_is_accepted():
 )
 def test_a_vocabulary_that_cannot_be_read_right_is_refused_by_name(changes, match):
     with pytest.raises((TokenizerError, UnsupportedModel), match=match) as raised:
-        gguf.tokenizer(llama(**changes))
+        read_tokenizer(llama(**changes))
     assert "\n" not in str(raised.value)
 
 
@@ -235,13 +236,13 @@ def test_a_vocabulary_that_cannot_be_read_right_is_refused_by_name(changes, matc
 def test_a_byte_level_vocabulary_that_cannot_be_read_right_is_refused_by_name(changes, match):
     keys = metadata("gpt-2") | {f"tokenizer.ggml.{key}": value for key, value in changes.items()}
     with pytest.raises((TokenizerError, UnsupportedModel), match=match):
-        gguf.tokenizer({key: value for key, value in keys.items() if value is not None})
+        read_tokenizer({key: value for key, value in keys.items() if value is not None})
 
 
 def test_a_byte_that_no_token_has_is_refused():
     keys = metadata("gpt-2")
     with pytest.raises(TokenizerError, match="1 of the 256"):
-        gguf.tokenizer(keys | {"tokenizer.ggml.token_type": np.array([3, *keys["tokenizer.ggml.token_type"][1:]])})
+        read_tokenizer(keys | {"tokenizer.ggml.token_type": np.array([3, *keys["tokenizer.ggml.token_type"][1:]])})
 
 
 BOMBS = {
@@ -259,7 +260,7 @@ def test_a_vocabulary_that_would_explode_is_refused_in_time(tokens):
             "token_type": np.ones(n, np.int32)}  # fmt: skip
     start = time.process_time()
     with pytest.raises(TokenizerError, match="right file"):
-        gguf.tokenizer({f"tokenizer.ggml.{key}": value for key, value in keys.items()})
+        read_tokenizer({f"tokenizer.ggml.{key}": value for key, value in keys.items()})
     assert time.process_time() - start < 10
 
 
@@ -275,24 +276,9 @@ VALUES = (
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3), st.booleans())
 def test_any_metadata_are_a_tokenizer_or_one_of_our_errors(changes, is_bytes):
     keys = (metadata("gpt-2") if is_bytes else llama()) | changes
-    for read in (gguf.tokenizer, gguf.template, lambda keys: gguf.stop_ids(keys, 300)):
+    for read in (read_tokenizer, read_template, lambda keys: read_stop_ids(keys, 300)):
         with contextlib.suppress(SlmError):
             read(keys)
-
-
-def test_recommended_sampling_becomes_a_generation_config():
-    keys = {"general.sampling.temp": float(np.float32(0.7)), "general.sampling.top_k": 20,
-            "general.sampling.top_p": float(np.float32(0.8)), "general.sampling.penalty_last_n": 64}  # fmt: skip
-    assert gguf.generation_config(keys) == {"temperature": 0.7, "top_k": 20, "top_p": 0.8, "do_sample": True}
-    assert gguf.generation_config({"general.sampling.temp": 0.0}) == {"do_sample": False}
-    assert gguf.generation_config({"general.name": "x"}) == {}
-
-
-def test_a_penalty_on_the_last_tokens_alone_is_refused():
-    keys = {"general.sampling.penalty_repeat": 1.1}
-    assert gguf.generation_config(keys) == gguf.generation_config(keys | {"general.sampling.penalty_last_n": -1})
-    with pytest.raises(UnsupportedModel, match="on its last 64 tokens"):
-        gguf.generation_config(keys | {"general.sampling.penalty_last_n": 64})
 
 
 @pytest.mark.parametrize("name", ["phi-3", "phi-3-mini", "phi-3-medium"])
@@ -300,7 +286,7 @@ def test_a_published_tokenizer_is_written_as_llama_cpp_has_it_and_comes_back(nam
     published = phi3_tokenizer(name)
     keys = write_tokenizer(phi3_spec(name), published, None, frozenset({32000, 32001, 32007}), 32064)
     assert keys["tokenizer.ggml.tokens"] == phi3["tokenizer.ggml.tokens"]
-    again = gguf.tokenizer(keys)
+    again = read_tokenizer(keys)
     assert {token.id: (token.content, token.rstrip) for token in again.added} == {
         token.id: (token.content, token.rstrip) for token in published.added
     }
@@ -308,9 +294,3 @@ def test_a_published_tokenizer_is_written_as_llama_cpp_has_it_and_comes_back(nam
         assert again.encode(text.replace("▁", " "), specials=True) == published.encode(
             text.replace("▁", " "), specials=True
         )
-
-
-@pytest.mark.parametrize(("name", "value"), [("mirostat", 2), ("xtc_probability", 0.5), ("temp", "hot")])
-def test_a_recommended_sampler_that_is_not_here_is_refused(name, value):
-    with pytest.raises(UnsupportedModel, match=name):
-        gguf.generation_config({f"general.sampling.{name}": value})

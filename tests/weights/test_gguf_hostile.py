@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from slmkit.errors import CheckpointError, ModelError, UnsupportedModel
 from slmkit.weights.gguf.file import open_gguf
-from slmkit.weights.gguf.header import MOST_ENTRIES, MOST_HEADER_BYTES, MOST_TEXT_BYTES, MOST_TEXTS
+from slmkit.weights.gguf.header import MOST_ENTRIES
+from slmkit.weights.gguf.reader import MOST_HEADER_BYTES, MOST_TEXT_BYTES, MOST_TEXTS
 from slmkit.weights.mapped import FileIdentity
 
 HUGE = 2**64 - 1

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from slmkit.engine.defaults import generation_defaults
-from slmkit.models import gguf as models
+from slmkit.models.gguf_config import SOURCE, read_config
+from slmkit.models.gguf_names import tensor_names
 from slmkit.options import Options
 from slmkit.sources.base import Source
-from slmkit.text import gguf as text
+from slmkit.text.gguf.chat import read_stop_ids, read_template
+from slmkit.text.gguf.sampling import read_sampling
+from slmkit.text.gguf.tokenizer import read_tokenizer
 from slmkit.text.go_template import known_template
 from slmkit.text.template import ChatTemplate
 from slmkit.text.tokenizer import Tokenizer
@@ -40,31 +42,31 @@ class GGUFSource(Source):
 
     @cached_property
     def raw_config(self) -> Mapping[str, Any]:
-        return models.read_config(self.metadata, self._held, self._values)
+        return read_config(self.metadata, self._held, self._values)
 
     @cached_property
     def config(self) -> Any:
-        return self.family.Config.from_dict(self.raw_config, models.SOURCE)
+        return self.family.Config.from_dict(self.raw_config, SOURCE)
 
     @cached_property
     def tensors(self) -> GGUFCheckpoint:
-        return GGUFCheckpoint(self.files, models.tensor_names(self.raw_config, self._held))
+        return GGUFCheckpoint(self.files, tensor_names(self.raw_config, self._held))
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        return text.tokenizer(self.metadata)
+        return read_tokenizer(self.metadata)
 
     @cached_property
     def template(self) -> ChatTemplate:
-        return text.template(self.metadata)
+        return read_template(self.metadata)
 
     @cached_property
     def defaults(self) -> Options:
-        return generation_defaults(text.generation_config(self.metadata))
+        return read_sampling(self.metadata)
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
-        return text.stop_ids(self.metadata, self.config.vocab_size)
+        return read_stop_ids(self.metadata, self.config.vocab_size)
 
     @property
     def licence(self) -> str | None:

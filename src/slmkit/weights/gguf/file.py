@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
 from slmkit.untrusted import is_there, open_regular, shown
-from slmkit.weights.gguf.header import SIZES, GGUFTensor, Value, read_header, whole_number
+from slmkit.weights.gguf.format import SIZES, Value
+from slmkit.weights.gguf.header import GGUFTensor, read_header, whole_number
 from slmkit.weights.mapped import FileIdentity, MappedFile
 
 __all__ = ["GGUFFile", "GGUFTensor", "Value", "open_gguf"]

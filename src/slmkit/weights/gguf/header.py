@@ -13,7 +13,6 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Versions 2 an
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
@@ -23,46 +22,23 @@ from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError, UnsupportedModel
 from slmkit.untrusted import shown
-from slmkit.weights.gguf.blocks import BLOCKS
+from slmkit.weights.gguf.format import (
+    ARRAY,
+    BOOL,
+    DEFAULT_ALIGNMENT,
+    MAGIC,
+    NUMBERS,
+    SIZES,
+    STRING,
+    TENSOR_TYPES,
+    VERSIONS,
+    Value,
+)
+from slmkit.weights.gguf.reader import HeaderReader
 
-Value = int | float | bool | str | list[str] | NDArray[Any]
-
-MAGIC = b"GGUF"
-VERSIONS = (2, 3)
-DEFAULT_ALIGNMENT = 32
-# Published headers take up to 20 MB (vocabularies of 250,000 tokens with their merges), 70 pairs and 3,000 tensors.
-MOST_HEADER_BYTES = 64 << 20
-MOST_TEXT_BYTES = 16 << 20
-MOST_TEXTS = 1 << 21
+# Published headers have up to 70 pairs and 3,000 tensors.
 MOST_ENTRIES = 100_000
-
-# (tensor type: values in a row that lie together, their bytes)
-SIZES: Mapping[str, tuple[int, int]] = {"F32": (1, 4), "F16": (1, 2), "BF16": (1, 2), **BLOCKS}
-# As ggml numbers them.
-TENSOR_TYPES: Mapping[int, str] = {
-    **dict(enumerate(["F32", "F16", "Q4_0", "Q4_1", "Q4_2", "Q4_3", "Q5_0", "Q5_1", "Q8_0", "Q8_1"])),
-    **dict(enumerate(["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K"], 10)),
-    **dict(enumerate(["IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS"], 16)),
-    **dict(enumerate(["I8", "I16", "I32", "I64", "F64", "IQ1_M", "BF16"], 24)),
-    **dict(enumerate(["Q4_0_4_4", "Q4_0_4_8", "Q4_0_8_8", "TQ1_0", "TQ2_0"], 31)),
-    **dict(enumerate(["IQ4_NL_4_4", "IQ4_NL_4_8", "IQ4_NL_8_8", "MXFP4", "NVFP4", "Q1_0"], 36)),
-}
-NUMBERS: Mapping[int, np.dtype[Any]] = {
-    0: np.dtype("u1"),
-    1: np.dtype("i1"),
-    2: np.dtype("<u2"),
-    3: np.dtype("<i2"),
-    4: np.dtype("<u4"),
-    5: np.dtype("<i4"),
-    6: np.dtype("<f4"),
-    10: np.dtype("<u8"),
-    11: np.dtype("<i8"),
-    12: np.dtype("<f8"),
-}
-BOOL, STRING, ARRAY = 7, 8, 9
 _OLDER = {b"lmgg": "GGML", b"fmgg": "GGMF", b"tjgg": "GGJT", b"algg": "GGLA"}
-_U32 = struct.Struct("<I").unpack
-_U64 = struct.Struct("<Q").unpack
 
 
 @dataclass(frozen=True)
@@ -92,7 +68,7 @@ def read_header(file: IO[bytes], file_bytes: int, path: object) -> GGUFHeader:
     Raises CheckpointError for anything that does not add up, UnsupportedModel for versions and types not read here.
     OSError is the caller's.
     """
-    reader = _Reader(file, file_bytes, path)
+    reader = HeaderReader(file, file_bytes, path)
     _check_version(reader.take(4), reader)
     n_tensors = reader.count("tensors", 8 + 4 + 8 + 4 + 8)
     n_pairs = reader.count("metadata", 8 + 4 + 1)
@@ -114,87 +90,7 @@ def read_header(file: IO[bytes], file_bytes: int, path: object) -> GGUFHeader:
     return GGUFHeader(metadata, tensors)
 
 
-class _Reader:
-    """Takes the header piece by piece, and no piece that the file does not hold.   subject: what is being read."""
-
-    def __init__(self, file: IO[bytes], file_bytes: int, path: object) -> None:
-        self._file, self.file_bytes, self.path = file, file_bytes, path
-        self.at = 0
-        self.subject = "its magic number"
-        self._texts = 0
-        self._end = min(file_bytes, MOST_HEADER_BYTES)
-
-    def wrong(self, what: str) -> CheckpointError:
-        return CheckpointError(f"{self.path} {what}; the file is damaged")
-
-    def take(self, n: int) -> bytes:
-        self.check_room(n)
-        data = self._file.read(n)
-        self.at += n
-        self._check_whole()
-        return data
-
-    def check_room(self, n: int) -> None:
-        """Raises CheckpointError unless the next n bytes can be part of the header."""
-        if n <= self._end - self.at:
-            return
-        if n > self.file_bytes - self.at:
-            raise CheckpointError(
-                f"{self.path} has {self.file_bytes - self.at} bytes left where {self.subject} takes {n}: "
-                "it is cut short or damaged, fetch it again"
-            )
-        raise CheckpointError(
-            f"the header of {self.path} takes more than the {MOST_HEADER_BYTES} bytes that slmkit reads, "
-            f"as {self.subject} shows; is it the right file?"
-        )
-
-    def u32(self) -> int:
-        return int(_U32(self.take(4))[0])
-
-    def u64(self) -> int:
-        return int(_U64(self.take(8))[0])
-
-    def count(self, what: str, smallest: int) -> int:
-        """A number of things of `smallest` bytes at least, for which there is room."""
-        n = self.u64()
-        self.subject = f"{n} {what}"
-        self.check_room(n * smallest)
-        return n
-
-    def text(self) -> str:
-        return self.texts(1)[0]
-
-    def texts(self, n: int) -> list[str]:
-        """The next n texts. One loop without calls: a vocabulary has 200,000 of them."""
-        self._texts += n
-        if self._texts > MOST_TEXTS:
-            raise self.wrong(f"has {self._texts} texts up to {self.subject}, where slmkit reads up to {MOST_TEXTS}")
-        read, found = self._file.read, []
-        try:
-            for _ in range(n):
-                length = int.from_bytes(read(8), "little")
-                if length > MOST_TEXT_BYTES or self.at + 8 + length > self._end:
-                    self._refuse_text(length)
-                found.append(read(length).decode("utf-8"))
-                self.at += 8 + length
-        except UnicodeDecodeError:
-            raise self.wrong(f"has in {self.subject} a text that is not UTF-8") from None
-        self._check_whole()
-        return found
-
-    def _refuse_text(self, length: int) -> None:
-        self.check_room(8)
-        if length <= MOST_TEXT_BYTES:
-            self.check_room(8 + length)
-        raise self.wrong(f"has in {self.subject} a text of {length} bytes, over the {MOST_TEXT_BYTES} of any")
-
-    def _check_whole(self) -> None:
-        """Raises CheckpointError if fewer bytes came than were there."""
-        if self._file.tell() != self.at:
-            raise CheckpointError(f"{self.path} became shorter while it was being read; fetch it again")
-
-
-def _check_version(magic: bytes, reader: _Reader) -> None:
+def _check_version(magic: bytes, reader: HeaderReader) -> None:
     if magic in _OLDER:
         raise UnsupportedModel(
             f"{reader.path} is a {_OLDER[magic]} file, which GGUF replaced in 2023; fetch the model as GGUF"
@@ -212,7 +108,7 @@ def _check_version(magic: bytes, reader: _Reader) -> None:
         )
 
 
-def _new_name(what: str, known: Mapping[str, Any], reader: _Reader) -> str:
+def _new_name(what: str, known: Mapping[str, Any], reader: HeaderReader) -> str:
     reader.subject = f"the name of {what} {len(known) + 1}"
     name = reader.text()
     if name in known:
@@ -221,7 +117,7 @@ def _new_name(what: str, known: Mapping[str, Any], reader: _Reader) -> str:
     return name
 
 
-def _value(reader: _Reader) -> Value:
+def _value(reader: HeaderReader) -> Value:
     kind = reader.u32()
     if kind == STRING:
         return reader.text()
@@ -232,7 +128,7 @@ def _value(reader: _Reader) -> Value:
     return value
 
 
-def _array(reader: _Reader) -> list[str] | NDArray[Any]:
+def _array(reader: HeaderReader) -> list[str] | NDArray[Any]:
     kind = reader.u32()
     subject = reader.subject
     if kind == ARRAY:
@@ -244,7 +140,7 @@ def _array(reader: _Reader) -> list[str] | NDArray[Any]:
     return reader.texts(n) if kind == STRING else _numbers(kind, n, reader)
 
 
-def _numbers(kind: int, n: int, reader: _Reader) -> NDArray[Any]:
+def _numbers(kind: int, n: int, reader: HeaderReader) -> NDArray[Any]:
     """n numbers or truth values, read-only."""
     if kind == BOOL:
         values = np.frombuffer(reader.take(n), np.uint8)
@@ -256,7 +152,7 @@ def _numbers(kind: int, n: int, reader: _Reader) -> NDArray[Any]:
     return np.frombuffer(reader.take(n * NUMBERS[kind].itemsize), NUMBERS[kind])
 
 
-def _entry(reader: _Reader) -> tuple[str, tuple[int, ...], int]:
+def _entry(reader: HeaderReader) -> tuple[str, tuple[int, ...], int]:
     """(type, shape, offset) of the tensor that is being read."""
     n_dims = reader.u32()
     if not 1 <= n_dims <= 4:
@@ -297,7 +193,7 @@ def _alignment(metadata: Mapping[str, Value], path: object) -> int:
 
 
 def _placed(
-    name: str, entry: tuple[str, tuple[int, ...], int], data_start: int, alignment: int, reader: _Reader
+    name: str, entry: tuple[str, tuple[int, ...], int], data_start: int, alignment: int, reader: HeaderReader
 ) -> GGUFTensor:
     kind, shape, offset = entry
     weights, block_bytes = SIZES[kind]

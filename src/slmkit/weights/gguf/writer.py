@@ -15,7 +15,7 @@ from slmkit.errors import CheckpointError
 from slmkit.ops.matrix import GROUP, TILE, Matrix, tiles
 from slmkit.ops.pack import NOT_FINITE, pack
 from slmkit.untrusted import shown
-from slmkit.weights.gguf.header import (
+from slmkit.weights.gguf.format import (
     ARRAY,
     BOOL,
     DEFAULT_ALIGNMENT,

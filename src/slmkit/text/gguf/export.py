@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from slmkit.errors import TokenizerError
-from slmkit.text.gguf import ENDS, KEEPS_BLANKS, KEY, PHI3_TOKENS
+from slmkit.text.gguf.chat import ENDS
+from slmkit.text.gguf.vocabulary import KEEPS_BLANKS, KEY, PHI3_TOKENS
 from slmkit.text.pretokenizers import GPT_2, PRETOKENIZERS
 from slmkit.text.sentencepiece import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, WORD_MARK
 from slmkit.text.template import ChatTemplate
@@ -67,7 +68,7 @@ def swallows_blanks(tokenizer: Tokenizer) -> bool:
 
 
 def _kinds(spec: Mapping[str, Any], tokenizer: Tokenizer, swallows: bool, n_rows: int) -> list[int]:
-    """What each id is. The type of `</s>` tells Phi-3's tokenizers apart (text/gguf.py: swallows_blanks)."""
+    """What each id is. The type of `</s>` tells Phi-3's tokenizers apart (text/gguf/vocabulary.py: swallows_blanks)."""
     unknown = spec["model"].get("unk_token")
     added = {token.id: USER_DEFINED if not token.special else CONTROL for token in tokenizer.added}
     end = tokenizer.piece_to_id("</s>")

@@ -1,4 +1,4 @@
-"""What the metadata and the tensor names of a GGUF file mean, in the words of config.json, and the way back.
+"""The settings that a GGUF file's metadata hold, in the words of config.json, and the way back.
 
 The words are those of llama.cpp's converters. A file is read to the same settings as the checkpoint it was made from,
 so that models/phi3.py checks and runs both alike.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import nextafter
 from typing import Any, Protocol
 
@@ -27,8 +26,8 @@ QUANTIZATION_VERSION = 2  # of the block layouts; older ones lie differently in 
 _NEUTRAL_SUFFIXES = ("vocab_size", "rope.scaling.finetuned")
 # Switched on unless they have this value; what is absent has it.
 _FIXED_SUFFIXES: dict[str, tuple[Any, ...]] = {"attention.causal": (True,), "rope.scaling.factor": (0, 1)}
-_FACTORS = re.compile(r"(?:blk\.[0-9]{1,4}\.)?rope_factors_(long|short)\.weight")
-_BLOCK = re.compile(r"blk\.(0|[1-9][0-9]{0,3})\.([a-z_]+\.weight)")
+# A table of LongRoPE's factors; some converters keep it in each block.
+FACTORS = re.compile(r"(?:blk\.[0-9]{1,4}\.)?rope_factors_(long|short)\.weight")
 
 
 class _Tensor(Protocol):
@@ -42,20 +41,6 @@ Tensors = Mapping[str, _Tensor]
 Values = Callable[[str], NDArray[Any]]
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """How one family is spelled in GGUF.
-
-    outside, block: GGUF tensor name -> the hub's, of those outside and inside a block (`model.layers.N.` goes before).
-    joined: the hub's name -> the GGUF names of the parts that some files keep apart, in the order of their rows.
-    """
-
-    config: Callable[[Mapping[str, Any], Tensors, Values], dict[str, Any]]
-    outside: Mapping[str, str]
-    block: Mapping[str, str]
-    joined: Mapping[str, tuple[str, ...]]
-
-
 def read_config(metadata: Mapping[str, Any], tensors: Tensors, tensor: Values) -> dict[str, Any]:
     """The model's settings as a config.json would have them.
 
@@ -63,39 +48,7 @@ def read_config(metadata: Mapping[str, Any], tensors: Tensors, tensor: Values) -
     Raises UnsupportedModel for what slmkit cannot run and for settings that it does not know and that are switched on,
     CheckpointError for values that cannot be.
     """
-    return _architecture(metadata).config(metadata, tensors, tensor)
-
-
-def tensor_names(config: Mapping[str, Any], tensors: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """The hub's name of each tensor -> its names in the file; several are one tensor, their rows one after another.
-
-    config: as read_config gives it.   tensors: of the file, by name.
-    Names that mean nothing here come out as they are, so that they are found to be too much. The factors of LongRoPE
-    come out as buffers (weights/expect.py: IGNORED), because read_config has read them.
-    Raises CheckpointError for a name that is the hub's already.
-    """
-    known = ARCHITECTURES[config["model_type"]]
-    parts = {part: whole for whole, names in known.joined.items() for part in names}
-    found: dict[str, tuple[str, ...]] = {}
-    for name in tensors:
-        block = _BLOCK.fullmatch(name)
-        if name in known.outside:
-            found[known.outside[name]] = (name,)
-        elif _FACTORS.fullmatch(name):
-            found[f"{name}.rotary_emb.inv_freq"] = (name,)
-        elif block and block[2] in parts and _is_split(block, known.joined[parts[block[2]]], tensors):
-            names = tuple(f"blk.{block[1]}.{part}" for part in known.joined[parts[block[2]]])
-            found[f"model.layers.{block[1]}.{parts[block[2]]}"] = names
-        elif block and block[2] in known.block:
-            found[f"model.layers.{block[1]}.{known.block[block[2]]}"] = (name,)
-        elif name.startswith(("model.", "lm_head.")):
-            raise CheckpointError(
-                f"{SOURCE} has a tensor {shown(name)}, which is no name that GGUF uses for {config['model_type']}; "
-                "convert the model again"
-            )
-        else:
-            found[name] = (name,)
-    return found
+    return CONFIGS[_architecture(metadata)](metadata, tensors, tensor)
 
 
 def write_config(config: phi3.Config) -> dict[str, Any]:
@@ -139,23 +92,14 @@ def write_factors(config: phi3.Config) -> dict[str, NDArray[np.float32]]:
     return {name: np.asarray(values, np.float32) for name, values in tables.items()}
 
 
-def gguf_name(model_type: str, name: str) -> str:
-    """GGUF's name of a tensor that the hub calls `name`."""
-    known = ARCHITECTURES[model_type]
-    names = {theirs: ours for ours, theirs in known.outside.items()}
-    if name in names:
-        return names[name]
-    _, _, layer, rest = name.split(".", 3)
-    return f"blk.{layer}.{next(ours for ours, theirs in known.block.items() if theirs == rest)}"
-
-
 def decimal(value: float) -> float:
     """A number that was stored as float32, as it was written before: 9.99999975e-06 is 1e-05."""
     near = np.float32(value) if abs(value) < 1e38 else None
     return float(str(near)) if near is not None and float(near) == value else value
 
 
-def _architecture(metadata: Mapping[str, Any]) -> Architecture:
+def _architecture(metadata: Mapping[str, Any]) -> str:
+    """The model's architecture. Raises UnsupportedModel if the file holds no model, or one that does not run here."""
     name, kind, version = (
         None if isinstance(value, (np.ndarray, list)) else value
         for value in (
@@ -164,7 +108,7 @@ def _architecture(metadata: Mapping[str, Any]) -> Architecture:
             metadata.get("general.quantization_version", QUANTIZATION_VERSION),
         )
     )
-    known = ", ".join(ARCHITECTURES)
+    known = ", ".join(CONFIGS)
     if name == "clip" or kind == "mmproj":
         raise UnsupportedModel(
             f"{SOURCE} is the vision part of a model (mmproj), which slmkit does not run; give the language model's "
@@ -172,7 +116,7 @@ def _architecture(metadata: Mapping[str, Any]) -> Architecture:
         )
     if kind != "model":
         raise UnsupportedModel(f"{SOURCE} holds {shown(kind)}, no model; give a file whose general.type is 'model'")
-    if not isinstance(name, str) or name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in CONFIGS:
         raise UnsupportedModel(
             f"{SOURCE} has general.architecture {shown(name)}, which is not implemented; the architectures here are: "
             f"{known}"
@@ -182,7 +126,7 @@ def _architecture(metadata: Mapping[str, Any]) -> Architecture:
             f"{SOURCE} has general.quantization_version {shown(version)}, and its blocks lie as no reader of today "
             f"expects; only {QUANTIZATION_VERSION} is accepted: take a newer file"
         )
-    return ARCHITECTURES[name]
+    return name
 
 
 def _phi3_config(metadata: Mapping[str, Any], tensors: Tensors, tensor: Values) -> dict[str, Any]:
@@ -290,8 +234,8 @@ def _rope_scaling(
 
 
 def _factors(which: str, pairs: int, tensors: Tensors, tensor: Values) -> list[float] | None:
-    """One table of factors. Some converters keep it in each block; then all must be the same."""
-    names = [name for name in tensors if (match := _FACTORS.fullmatch(name)) and match[1] == which]
+    """One table of `pairs` factors; None if there is none. Where each block has its own, all must be the same."""
+    names = [name for name in tensors if (match := FACTORS.fullmatch(name)) and match[1] == which]
     for name in names:
         if tensors[name].type != "F32" or tuple(tensors[name].shape) != (pairs,):
             raise CheckpointError(
@@ -304,29 +248,5 @@ def _factors(which: str, pairs: int, tensors: Tensors, tensor: Values) -> list[f
     return [float(value) for value in found[0]] if found else None
 
 
-def _is_split(block: re.Match[str], names: tuple[str, ...], tensors: Mapping[str, Any]) -> bool:
-    return all(f"blk.{block[1]}.{name}" in tensors for name in names)
-
-
-_PHI3 = Architecture(
-    config=_phi3_config,
-    outside={
-        "token_embd.weight": "model.embed_tokens.weight",
-        "output_norm.weight": "model.norm.weight",
-        "output.weight": "lm_head.weight",
-    },
-    block={
-        "attn_norm.weight": "input_layernorm.weight",
-        "attn_qkv.weight": "self_attn.qkv_proj.weight",
-        "attn_output.weight": "self_attn.o_proj.weight",
-        "ffn_norm.weight": "post_attention_layernorm.weight",
-        "ffn_up.weight": "mlp.gate_up_proj.weight",  # gate first, then up
-        "ffn_down.weight": "mlp.down_proj.weight",
-    },
-    joined={
-        "self_attn.qkv_proj.weight": ("attn_q.weight", "attn_k.weight", "attn_v.weight"),
-        "mlp.gate_up_proj.weight": ("ffn_gate.weight", "ffn_up.weight"),
-    },
-)
-
-ARCHITECTURES: dict[str, Architecture] = {"phi3": _PHI3}
+# Architecture -> reads its settings; gguf_names.py has its tensors.
+CONFIGS: Mapping[str, Callable[[Mapping[str, Any], Tensors, Values], dict[str, Any]]] = {"phi3": _phi3_config}
