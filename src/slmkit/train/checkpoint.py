@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from slmkit.errors import RequestError
-from slmkit.train.files import written_whole
+from slmkit.train.files import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,8 +39,7 @@ def write(path: Path, model: nn.Module, optimiser: Optimiser, progress: Progress
     """Keep everything that a run needs to go on as if it had never stopped."""
     tensors = {f"weight.{name}": p.detach() for name, p in model.named_parameters()}
     tensors |= optimiser.state
-    with written_whole(path) as file:
-        file.write(save(tensors, metadata={"progress": json.dumps(asdict(progress))}))
+    write_whole(path, save(tensors, metadata={"progress": json.dumps(asdict(progress))}))
 
 
 def read(path: Path, model: nn.Module, optimiser: Optimiser | None) -> Progress:

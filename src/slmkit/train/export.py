@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save
 
-from slmkit.train.files import written_whole
+from slmkit.train.files import write_whole
 from slmkit.train.tokenizer import BASE, CHAT_TEMPLATE, SPECIAL, SWALLOWS_BLANKS
 
 if TYPE_CHECKING:
@@ -34,11 +34,9 @@ def export(model: Phi3, tokenizer: Tokenizer, recipe: Recipe, folder: Path) -> N
                                     "unk_token": "<unk>"},
     }  # fmt: skip
     for name, content in texts.items():
-        with written_whole(folder / name) as file:
-            file.write((json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+        write_whole(folder / name, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
     tensors = {name: p.detach().to(torch.bfloat16).contiguous() for name, p in model.named_parameters()}
-    with written_whole(folder / "model.safetensors") as file:
-        file.write(save(tensors, metadata={"format": "pt"}))
+    write_whole(folder / "model.safetensors", save(tensors, metadata={"format": "pt"}))
 
 
 def config(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, Any]:

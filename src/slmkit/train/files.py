@@ -1,32 +1,16 @@
-"""Files that are either whole or not there."""
+"""Files of a run: each is whole or not there, and their folders come with them."""
 
 from __future__ import annotations
 
-import os
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from slmkit.errors import StorageError
+from slmkit.weights.atomic import make_folder, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
-@contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which takes its name only once it is complete and on the disk. Raises StorageError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written ({error.strerror}); free some space or choose another folder with --out"
-        ) from None
-    finally:
-        partial.unlink(missing_ok=True)
+def write_whole(path: Path, data: bytes) -> None:
+    """Put a file in place, durable, and make the folders above it. Raises StorageError."""
+    make_folder(path.parent, "choose another one with --out")
+    write_atomically(path, data)

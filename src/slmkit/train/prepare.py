@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from tokenizers import Tokenizer
 
 from slmkit.train import data, packing
 from slmkit.train import tokenizer as tokenization
-from slmkit.train.files import written_whole
+from slmkit.train.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +39,7 @@ def tokenizer_of(recipe: Recipe, folder: Path, out: Path, say: Callable[[str], N
                     break
                 texts += [text for _, text in kept[index].messages]
         made = tokenization.train(texts, recipe.model.vocab_size)
-        with written_whole(path) as file:
-            file.write(made.to_str(pretty=True).encode())
+        write_whole(path, made.to_str(pretty=True).encode())
         say(f"tokenizer: {made.get_vocab_size()} ids from {sum(map(len, texts)) / 1e6:.1f} M characters")
     return Tokenizer.from_file(str(path))
 
@@ -61,15 +61,15 @@ def documents(
             return [packing.Document(ids, scored, bool(may_split)) for ids, scored, may_split in parts]
     kept, _ = data.parts(folder, source, recipe)
     found = [packing.encode(row, tokenizer) for row in kept]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as file:
-        np.savez(
-            file,
-            ids=np.concatenate([d.ids for d in found]),
-            scored=np.concatenate([d.scored for d in found]),
-            ends=np.cumsum([len(d.ids) for d in found]),
-            may_split=np.array([d.may_split for d in found]),
-        )
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        ids=np.concatenate([d.ids for d in found]),
+        scored=np.concatenate([d.scored for d in found]),
+        ends=np.cumsum([len(d.ids) for d in found]),
+        may_split=np.array([d.may_split for d in found]),
+    )
+    write_whole(path, buffer.getvalue())
     say(f"{source.name}: {len(found)} rows, {sum(len(d.ids) for d in found) / 1e6:.2f} M tokens")
     return found
 

@@ -12,7 +12,7 @@ import torch
 from slmkit.errors import RequestError
 from slmkit.train import checkpoint, evaluate, loop, prepare, sample
 from slmkit.train.export import export
-from slmkit.train.files import written_whole
+from slmkit.train.files import write_whole
 from slmkit.train.model import Phi3
 from slmkit.train.optimizer import Optimiser
 
@@ -85,8 +85,7 @@ def finish(model: Phi3, recipe: Recipe, folder: Path, out: Path, progress: check
         say(f"{prompt} -> {sample.answer(model, tokenizer, prompt)}")
     export(model, tokenizer, recipe, out / "model")
     facts = {"recipe": recipe.name, "tokens": progress.n_tokens, "steps": progress.n_steps, "bits_per_byte": measured}
-    with written_whole(out / "measured.json") as file:
-        file.write((json.dumps(facts, indent=2) + "\n").encode())
+    write_whole(out / "measured.json", (json.dumps(facts, indent=2) + "\n").encode())
     say(f"the model is in {out / 'model'}")
 
 
