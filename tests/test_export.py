@@ -26,7 +26,8 @@ from slmkit.sources.base import Source
 from slmkit.sources.find import open_source
 from slmkit.text.gguf.export import write_tokenizer
 from slmkit.text.gguf.tokenizer import read_tokenizer
-from slmkit.text.tokenizer import Tokenizer, read_folder
+from slmkit.text.tokenizer import Tokenizer
+from slmkit.text.tokenizer_files import read_folder
 from slmkit.weights.gguf.blocks import dequantize
 from slmkit.weights.packed import read_packed
 from slmkit.weights.quantize import quantize_folder

@@ -22,7 +22,7 @@ from slmkit.sources.folder import FolderSource
 from slmkit.sources.gguf import GGUFSource
 from slmkit.text.gguf.export import swallows_blanks, write_tokenizer
 from slmkit.text.gguf.sampling import write_sampling
-from slmkit.text.tokenizer import read_folder
+from slmkit.text.tokenizer_files import read_folder
 from slmkit.untrusted import is_there, shown
 from slmkit.weights.atomic import remove_leftovers
 from slmkit.weights.checkpoint import Checkpoint

@@ -12,7 +12,7 @@ from slmkit.errors import RequestError, TemplateError
 from slmkit.text import sandbox
 from slmkit.text.added import Piece
 from slmkit.text.known import KnownTemplate, fallback_template, recognise
-from slmkit.text.tokenizer import optional_json, token_text
+from slmkit.text.tokenizer_files import optional_json, token_text
 from slmkit.untrusted import is_there, read_text, shown
 
 if TYPE_CHECKING:
