@@ -213,7 +213,7 @@ def test_decoding_equals_the_tokenizers_package_for_every_encoded_text(text, sho
 
 def test_bos_is_written_where_tokenizer_json_says_and_never_twice():
     mini, april, vision = (phi3_tokenizer(name) for name in ("phi-3-mini", "phi-3", "phi-3-vision"))
-    assert (mini.add_bos, april.add_bos, vision.add_bos) == (False, False, True)
+    assert [tokenizer.around for tokenizer in (mini, april, vision)] == [([], []), ([], []), ([1], [])]
     assert vision.encode_prompt([("Hi", False)]) == vision.encode_prompt([("<s>", True), ("Hi", False)]) == [1, 6324]
     assert vision.encode_prompt([("<s>", False)])[0] == 1
     assert april.encode_prompt([("Hi", False)]) == [6324]

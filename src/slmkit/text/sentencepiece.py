@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from slmkit.errors import TokenizerError
 from slmkit.text.bounds import LONGEST_PIECE, MOST_PIECES
+from slmkit.text.tokenizer_json import around_texts, bpe_model
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -98,18 +99,13 @@ def convert(
         "normalizer": {"type": "Sequence", "normalizers": normalizers},
         "decoder": {"type": "Sequence", "decoders": decoders},
         "post_processor": _bos_first(model) if add_bos else None,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": unknown,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": True,
-            "ignore_merges": False,
-            "byte_fallback": any(kind == BYTE for _, _, kind in pieces),
-            "vocab": {text: id_ for id_, (text, _, kind) in enumerate(pieces) if kind != ABSENT},
-            "merges": merges(pieces),
-        },
+        "model": bpe_model(
+            {text: id_ for id_, (text, _, kind) in enumerate(pieces) if kind != ABSENT},
+            merges(pieces),
+            unk_token=unknown,
+            fuse_unk=True,
+            byte_fallback=any(kind == BYTE for _, _, kind in pieces),
+        ),
     }
 
 
@@ -180,19 +176,12 @@ def _with_control_pieces(
     return [{**flags, **entry} for entry in [*own, *added]]
 
 
-def _bos_first(model: SentencePieceModel) -> dict[str, Any]:
+def _bos_first(model: SentencePieceModel) -> dict[str, Any] | None:
     if not 0 <= model.bos_id < len(model.pieces):
         raise TokenizerError(
             "tokenizer_config.json wants a BOS and tokenizer.model has none; set add_bos_token to false"
         )
-    bos = model.pieces[model.bos_id][0]
-    first = {"SpecialToken": {"id": bos, "type_id": 0}}
-    return {
-        "type": "TemplateProcessing",
-        "single": [first, {"Sequence": {"id": "A", "type_id": 0}}],
-        "pair": [first, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-        "special_tokens": {bos: {"id": bos, "ids": [model.bos_id], "tokens": [bos]}},
-    }
+    return around_texts({model.pieces[model.bos_id][0]: model.bos_id}, {})
 
 
 def _piece(data: bytes) -> tuple[str, float, int]:

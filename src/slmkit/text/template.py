@@ -138,9 +138,9 @@ def _from_config(value: Any) -> str | None:
     )
 
 
-def _require_all(messages: Sequence[Message], shown: Sequence[bool]) -> None:
+def _require_all(messages: Sequence[Message], are_shown: Sequence[bool]) -> None:
     """Raise RequestError for the first message with a text that the template leaves out."""
-    for message, is_shown in zip(messages, shown, strict=True):
+    for message, is_shown in zip(messages, are_shown, strict=True):
         if message.content and not is_shown:
             way_out = (
                 "put its text at the beginning of the first user message"

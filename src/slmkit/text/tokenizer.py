@@ -19,6 +19,7 @@ from slmkit.untrusted import brief
 if TYPE_CHECKING:
     import tokenizers
 
+
 class Tokenizer:
     """A tokenizer in the format of `tokenizer.json`, with control tokens that only trusted text can write.
 
@@ -26,7 +27,6 @@ class Tokenizer:
     same string can be a control token in a template and plain text in a message.
 
     bos_id, eos_id: as tokenizer_config.json names them, or None.
-    add_bos: whether the checkpoint's post-processor puts tokens (bos_id, as a rule) before a text.
     special_ids: hidden when decoding.   control_ids: every added token; no untrusted text gives one of these.
     vocab_size: the highest id that has a text, plus one; embeddings are often padded beyond it.
     """
@@ -55,7 +55,6 @@ class Tokenizer:
         self._piece_of.update((token.id, token.content) for token in self._added.by_id.values())
         self._bytes: dict[int, bytes] = {}
         self._prefix, self._suffix = _around(self._at_start)
-        self.add_bos = bool(self._prefix)
         self.vocab_size = max(self._piece_of) + 1
         self.special_ids = frozenset(id_ for id_, token in self._added.by_id.items() if token.special)
         self.control_ids = frozenset(self._added.by_id)

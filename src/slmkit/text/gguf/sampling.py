@@ -24,7 +24,7 @@ _OPTIONS = {
 _FILTERS = ("top_k", "top_p", "min_p")
 # Settings of samplers that are off unless another key switches them on, and the order of samplers.
 _NO_SAMPLER = ("sequence", "xtc_threshold", "mirostat_tau", "mirostat_eta")
-ALL_TOKENS, NO_TOKENS = -1, 0  # as values of penalty_last_n
+_ALL_TOKENS, _NO_TOKENS = -1, 0  # as values of penalty_last_n
 
 
 def read_sampling(metadata: Mapping[str, Any]) -> Options:
@@ -32,7 +32,7 @@ def read_sampling(metadata: Mapping[str, Any]) -> Options:
 
     A file that names a filter and no temperature is sampled at 1, one with a temperature of 0 is greedy.
     Raises UnsupportedModel for a sampler that slmkit does not have and that is switched on, CheckpointError for a value
-    out of bounds.
+    that is of the wrong type or out of bounds.
     """
     given = {key.removeprefix(KEY): value for key, value in metadata.items() if key.startswith(KEY)}
     for name, value in given.items():
@@ -48,7 +48,7 @@ def read_sampling(metadata: Mapping[str, Any]) -> Options:
         values = {name: value for name, value in values.items() if name not in _FILTERS}
     if values.get("repetition_penalty", 1) != 1:
         # Without the key llama.cpp looks back at 64; the penalty comes from a generation_config.json, whose is on all.
-        values |= _window(given.get("penalty_last_n", ALL_TOKENS))
+        values |= _window(given.get("penalty_last_n", _ALL_TOKENS))
     try:
         return Options(**values).over(FALLBACKS)
     except OptionError as error:
@@ -63,7 +63,7 @@ def write_sampling(options: Options) -> dict[str, Any]:
         if getattr(options, ours) not in (None, getattr(FALLBACKS, ours))
     }
     if "penalty_repeat" in found:
-        found["penalty_last_n"] = np.int32(options.repetition_window or ALL_TOKENS)  # a plain int would be unsigned
+        found["penalty_last_n"] = np.int32(options.repetition_window or _ALL_TOKENS)  # a plain int would be unsigned
     return {KEY + name: value for name, value in found.items()}
 
 
@@ -75,10 +75,10 @@ def _number(name: str, value: Any) -> float:
 
 def _window(last: Any) -> dict[str, Any]:
     """What the repetition penalty is on, as options: nothing, all tokens, or so many of the last ones."""
-    if isinstance(last, bool) or not isinstance(last, int) or last < ALL_TOKENS:
+    if isinstance(last, bool) or not isinstance(last, int) or last < _ALL_TOKENS:
         raise CheckpointError(
             f"{SOURCE} has {KEY}penalty_last_n = {shown(last)}; a number of tokens is needed, or -1 for all of them"
         )
-    if last == NO_TOKENS:
+    if last == _NO_TOKENS:
         return {"repetition_penalty": 1.0}
-    return {} if last == ALL_TOKENS else {"repetition_window": last}
+    return {} if last == _ALL_TOKENS else {"repetition_window": last}

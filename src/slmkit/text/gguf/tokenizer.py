@@ -18,22 +18,24 @@ from slmkit.text.gguf.vocabulary import KEY, Vocabulary
 from slmkit.text.pretokenizers import PRETOKENIZERS, pre_tokenizer
 from slmkit.text.sentencepiece import ABSENT, BPE, BYTE, CONTROL, NORMAL, UNKNOWN, SentencePieceModel, convert
 from slmkit.text.tokenizer import Tokenizer
+from slmkit.text.tokenizer_json import around_texts, bpe_model
 from slmkit.untrusted import shown
 
 
 def read_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer that the metadata describe.
 
-    Raises TokenizerError where they are broken or too large, UnsupportedModel for another kind of tokenizer.
+    Raises TokenizerError where they are broken or too large, UnsupportedModel for another kind of tokenizer and for
+    settings that are not implemented.
     """
     vocabulary = Vocabulary(metadata)
-    spec = _llama(vocabulary) if vocabulary.model == "llama" else _gpt2(vocabulary)
+    spec = _sentencepiece(vocabulary) if vocabulary.model == "llama" else _byte_level(vocabulary)
     spec["post_processor"] = _around(vocabulary)
     tokens = {name: vocabulary.text(name) for name in ("bos", "eos")}
     return Tokenizer(spec, {f"{name}_token": text for name, text in tokens.items() if text})
 
 
-def _llama(vocabulary: Vocabulary) -> dict[str, Any]:
+def _sentencepiece(vocabulary: Vocabulary) -> dict[str, Any]:
     """tokenizer.json of a SentencePiece vocabulary."""
     for name in ("remove_extra_whitespaces", "treat_whitespace_as_suffix"):
         if vocabulary.flag(name, False):
@@ -58,7 +60,7 @@ def _llama(vocabulary: Vocabulary) -> dict[str, Any]:
     return convert(model, vocabulary.added_tokens())
 
 
-def _gpt2(vocabulary: Vocabulary) -> dict[str, Any]:
+def _byte_level(vocabulary: Vocabulary) -> dict[str, Any]:
     """tokenizer.json of a byte-level vocabulary."""
     name = vocabulary.metadata.get(f"{KEY}pre")
     if not isinstance(name, str) or name not in PRETOKENIZERS:
@@ -81,18 +83,7 @@ def _gpt2(vocabulary: Vocabulary) -> dict[str, Any]:
         "normalizer": None,
         "pre_tokenizer": pre_tokenizer(name),
         "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": PRETOKENIZERS[name].whole_words_first,
-            "vocab": vocab,
-            "merges": vocabulary.merges,
-        },
+        "model": bpe_model(vocab, vocabulary.merges, ignore_merges=PRETOKENIZERS[name].whole_words_first),
     }
 
 
@@ -128,24 +119,17 @@ def _around(vocabulary: Vocabulary) -> dict[str, Any] | None:
     """What goes before and after every text, as tokenizer.json's post-processor."""
     if vocabulary.flag("add_sep_token", False):
         raise UnsupportedModel(f"{SOURCE} has {KEY}add_sep_token, which is not implemented")
-    whole_words = vocabulary.model == "gpt2" and vocabulary.metadata.get(f"{KEY}pre") in ("llama-bpe", "llama3")
-    wanted = {
-        "bos": vocabulary.flag("add_bos_token", vocabulary.model == "llama" or whole_words),
-        "eos": vocabulary.flag("add_eos_token", False),
-    }
-    ids = {name: vocabulary.id(name) for name, is_wanted in wanted.items() if is_wanted}
-    if None in ids.values():
+    adds_bos = vocabulary.model == "llama" or vocabulary.metadata.get(f"{KEY}pre") in ("llama-bpe", "llama3")
+    before = _token(vocabulary, "bos") if vocabulary.flag("add_bos_token", adds_bos) else {}
+    after = _token(vocabulary, "eos") if vocabulary.flag("add_eos_token", False) else {}
+    return around_texts(before, after)
+
+
+def _token(vocabulary: Vocabulary, name: str) -> dict[str, int]:
+    """Text and id of a special token, which must be there."""
+    id_ = vocabulary.id(name)
+    if id_ is None:
         raise TokenizerError(
             f"{SOURCE} asks for a token around every text that its vocabulary lacks; take another file"
         )
-    if not ids:
-        return None
-    special = {name: {"SpecialToken": {"id": vocabulary.text(name), "type_id": 0}} for name in ids}
-    before, after = ([special[name]] if name in special else [] for name in ("bos", "eos"))
-    texts = {vocabulary.text(name): id_ for name, id_ in ids.items()}
-    return {
-        "type": "TemplateProcessing",
-        "single": [*before, {"Sequence": {"id": "A", "type_id": 0}}, *after],
-        "pair": [*before, {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}, *after],
-        "special_tokens": {text: {"id": text, "ids": [id_], "tokens": [text]} for text, id_ in texts.items()},
-    }
+    return {vocabulary.tokens[id_]: id_}

@@ -127,9 +127,10 @@ class Vocabulary:
         """Text -> id of the tokens that only a trusted text may hold."""
         return {self.tokens[i]: i for i, kind in enumerate(self.kinds) if kind in (UNKNOWN, CONTROL, USER_DEFINED)}
 
-    def special_of(self, texts: tuple[str, ...]) -> dict[str, int]:
-        """Those of the texts that are special tokens, and their ids."""
-        return {text: self.special[text] for text in texts if text in self.special}
+    @property
+    def has_phi3_tokens(self) -> bool:
+        """Whether it is the vocabulary of a model of the Phi-3 family that answers in turns."""
+        return self.special.keys() >= set(PHI3_TOKENS)
 
     @cached_property
     def swallows_blanks(self) -> bool:
@@ -140,7 +141,7 @@ class Vocabulary:
         """
         end = self.special.get("</s>")
         later = end is not None and self.kinds[end] == USER_DEFINED
-        return self.model == "llama" and later and len(self.special_of(PHI3_TOKENS)) == len(PHI3_TOKENS)
+        return self.model == "llama" and later and self.has_phi3_tokens
 
     def added_tokens(self) -> list[dict[str, Any]]:
         """The special tokens as tokenizer.json has them."""
