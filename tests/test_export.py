@@ -236,6 +236,7 @@ def test_a_tokenizer_that_llama_cpp_would_read_otherwise_is_refused_by_name():
     refused(spec | {"pre_tokenizer": {"type": "Digits", "individual_digits": True}}, "prepared in another way")
     refused(spec | {"added_tokens": [{**t, "lstrip": t["id"] == 1} for t in spec["added_tokens"]]}, "before it")
     refused(spec | {"added_tokens": [{**t, "rstrip": t["id"] == 1} for t in spec["added_tokens"]]}, "others do not")
+    refused(spec | {"model": {**spec["model"], "dropout": 0.5}}, "has a dropout")
     refused(tiny.spec(), "of the 256 byte tokens|others do not")
 
 

@@ -224,7 +224,7 @@ def _tokenizer(source: Source) -> dict[str, Any]:
     assert isinstance(source, GGUFSource)
     own = {key: value for key, value in source.metadata.items() if key.startswith("tokenizer.")}
     if template is not None:
-        own["tokenizer.chat_template"] = template.source if isinstance(template.source, str) else template.source.source
+        own["tokenizer.chat_template"] = template.text
     return own
 
 

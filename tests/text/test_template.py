@@ -216,7 +216,7 @@ def test_the_template_file_goes_before_the_configuration_and_that_before_the_fam
     config = {"chat_template": "C", "bos_token": "<s>", "eos_token": {"content": "</s>"}, "pad_token": None}
     template = ChatTemplate.from_folder(folder(config), "phi3")
     assert (template.source, template.tokens) == ("C", {"bos_token": "<s>", "eos_token": "</s>"})
-    assert ChatTemplate.from_folder(folder(config, "J"), "phi3").source == "J"
+    assert ChatTemplate.from_folder(folder(config, "J"), "phi3").text == "J"
 
 
 def test_of_named_templates_the_default_is_taken(folder):

@@ -17,7 +17,8 @@ from slmkit.text.go_template import known_template
 from slmkit.text.template import ChatTemplate
 from slmkit.text.tokenizer import Tokenizer
 from slmkit.weights.gguf.checkpoint import GGUFCheckpoint
-from slmkit.weights.gguf.file import GGUFFile, GGUFTensor, open_gguf
+from slmkit.weights.gguf.file import GGUFFile, open_gguf
+from slmkit.weights.gguf.header import GGUFTensor
 from slmkit.weights.ollama.model import OllamaModel
 
 

@@ -47,6 +47,11 @@ class ChatTemplate:
         source = _from_config(config.get("chat_template")) if found is None else found
         return cls(source if source is not None else fallback_template(model_type), tokens)
 
+    @property
+    def text(self) -> str:
+        """The Jinja text, whoever renders it."""
+        return self.source if isinstance(self.source, str) else self.source.source
+
     def render(
         self,
         messages: Sequence[Message],

@@ -32,8 +32,10 @@ def write_tokenizer(
     Raises TokenizerError, by name, for what GGUF cannot say or llama.cpp would read otherwise.
     """
     swallows = swallows_blanks(tokenizer)
-    if spec["model"].get("type") != "BPE" or spec["model"].get("dropout"):
+    if spec["model"].get("type") != "BPE":
         raise _refused(f"its model is {shown(spec['model'].get('type'))}, and only BPE can be written")
+    if spec["model"].get("dropout"):
+        raise _refused("it has a dropout, which GGUF has no word for; set dropout to null in tokenizer.json")
     byte_level = (spec.get("decoder") or {}).get("type") == "ByteLevel"
     kinds = _kinds(spec, tokenizer, swallows, n_rows)
     keys = _gpt2(spec) if byte_level else _llama(spec, tokenizer, kinds)
@@ -43,8 +45,7 @@ def write_tokenizer(
     keys |= _special_ids(spec, tokenizer, stops) | _around(tokenizer)
     found = {f"{KEY}{name}": value for name, value in keys.items()}
     if template is not None:
-        source = template.source
-        found["tokenizer.chat_template"] = source if isinstance(source, str) else source.source
+        found["tokenizer.chat_template"] = template.text
     return found
 
 

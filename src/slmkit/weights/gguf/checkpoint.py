@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slmkit.errors import CheckpointError
 from slmkit.ops.matrix import Matrix
 from slmkit.ops.pack import as_f32, packer
+from slmkit.untrusted import shown
 from slmkit.weights.gguf.blocks import BLOCKS, dequantize
-from slmkit.weights.gguf.file import GGUFFile, GGUFTensor
+from slmkit.weights.gguf.file import GGUFFile
+from slmkit.weights.gguf.header import GGUFTensor
 from slmkit.weights.gguf.repack import LOSSLESS, repacker
 from slmkit.weights.tensors import Shape
 
@@ -23,6 +26,7 @@ class GGUFCheckpoint:
 
     files: of one model, in order.   tensors: the hub's name -> the names in the files, of which several are one
     tensor, rows after rows. What no name leads to is kept under its own, so that it is found to be too much.
+    Raises CheckpointError for parts that are no matrices with rows of one length.
     """
 
     told_by = "its own metadata"
@@ -37,6 +41,9 @@ class GGUFCheckpoint:
         named = {part for parts in tensors.values() for part in parts}
         self._parts = {name: tuple(parts) for name, parts in tensors.items()}
         self._parts |= {name: (name,) for name in self._file_of if name not in named}
+        for name, parts in self._parts.items():
+            if len(parts) > 1:
+                self._check_parts(name)
 
     @property
     def names(self) -> list[str]:
@@ -51,7 +58,7 @@ class GGUFCheckpoint:
     def shape(self, name: str) -> Shape:
         """Of the parts together: as [out, in]."""
         first, *others = (part.shape for part in self._tensors(name))
-        return (first[0] + sum(other[0] for other in others), *first[1:]) if others else first
+        return (first[0] + sum(other[0] for other in others), *first[1:])
 
     def dtype(self, name: str) -> str:
         """As GGUF calls it; of parts that differ, all of them."""
@@ -86,6 +93,15 @@ class GGUFCheckpoint:
         """Drop what is mapped of a tensor's files, or of all, from memory."""
         for file in self.files if name is None else {self._file_of[part] for part in self._parts[name]}:
             file.release()
+
+    def _check_parts(self, name: str) -> None:
+        parts = {part: self._file_of[part].tensors[part].shape for part in self._parts[name]}
+        if any(len(shape) != 2 for shape in parts.values()) or len({shape[1] for shape in parts.values()}) > 1:
+            told = ", ".join(f"{shown(part)} {list(shape)}" for part, shape in parts.items())
+            raise CheckpointError(
+                f"{self.where} has {told}, which together are one matrix and have no rows of one length; the file is "
+                "damaged"
+            )
 
     def _tensors(self, name: str) -> list[GGUFTensor]:
         return [self._file_of[part].tensors[part] for part in self._parts[name]]

@@ -17,8 +17,6 @@ from slmkit.weights.gguf.format import SIZES, Value
 from slmkit.weights.gguf.header import GGUFTensor, read_header, whole_number
 from slmkit.weights.mapped import FileIdentity, MappedFile
 
-__all__ = ["GGUFFile", "GGUFTensor", "Value", "open_gguf"]
-
 _PIECE = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
 _DENSE: Mapping[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 
