@@ -190,6 +190,7 @@ def _reader(metadata: Mapping[str, Any], name: str) -> ConfigReader:
 
 
 def _vocabulary(tensors: Tensors) -> int:
+    """The rows of the embedding: files made before the key vocab_size have no other number of them."""
     embedding = tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
         raise CheckpointError(f"{SOURCE} lacks a matrix token_embd.weight, which every model has; fetch it again")
@@ -214,9 +215,11 @@ def _share(part: int, whole: int) -> float:
 def _rope_scaling(
     read: ConfigReader, config: Mapping[str, Any], pairs: int, tensors: Tensors, tensor: Values
 ) -> dict[str, Any] | None:
+    """config.json's rope_scaling, None for plain RoPE.   pairs: of features that are rotated in a head."""
     kind = read.text("phi3.rope.scaling.type", default="none")
     factor = read.number("phi3.rope.scaling.attn_factor", default=1.0)
     factors = {which: _factors(which, pairs, tensors, tensor) for which in ("long", "short")}
+    # linear: _FIXED_SUFFIXES let only a factor through that changes nothing
     read.require(kind in ("none", "linear", "longrope"), f"rope type {shown(kind)} is not one of none, longrope")
     read.require((factors["long"] is None) == (factors["short"] is None),
                  "it has only one of rope_factors_long and rope_factors_short")  # fmt: skip
