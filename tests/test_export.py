@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 import slmkit
 import tiny
 from gguf_models import STORED, export, write_random
-from slmkit.errors import RequestError, StorageError, TokenizerError, UnsupportedModel
+from ollama_store import OllamaStore
+from slmkit.errors import RequestError, StorageError, TemplateError, TokenizerError, UnsupportedModel
 from slmkit.export import TYPES, export_gguf
 from slmkit.models.gguf_names import gguf_name
 from slmkit.ops.pack import pack, unpack
@@ -286,3 +287,75 @@ def test_a_byte_level_tokenizer_is_written_with_the_name_of_its_splitting():
 )
 def test_a_splitting_that_llama_cpp_has_no_name_for_is_refused(change):
     refused(byte_spec(**change), "no name in llama")
+
+
+def test_settings_that_gguf_has_no_key_for_are_refused_by_name(tmp_path):
+    """Beams change every answer; a file without them would answer otherwise and say nothing."""
+    folder = write_random(tmp_path / "model", {})
+    settings = {"num_beams": 3, "length_penalty": 0.5, "max_new_tokens": 7}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    with pytest.raises(UnsupportedModel, match="the option max_tokens, the option beams, the option length_penalty;"):
+        export_gguf(open_source(str(folder)), tmp_path / "out.gguf")
+    assert not (tmp_path / "out.gguf").exists()
+
+
+def test_settings_that_gguf_has_a_key_for_come_back(tmp_path):
+    folder = write_random(tmp_path / "model", {})
+    settings = {"do_sample": True, "temperature": 0.7, "top_k": 40, "top_p": 0.9, "repetition_penalty": 1.1}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    before = open_source(str(folder))
+    export_gguf(before, tmp_path / "out.gguf")
+    assert open_source(str(tmp_path / "out.gguf")).defaults == before.defaults
+
+
+def test_an_end_of_answers_that_a_reader_would_not_know_is_refused(tmp_path):
+    """Without `<|user|>` the tokens are not Phi-3's, and then `<|assistant|>` ends no answer of a GGUF file."""
+    folder = write_random(tmp_path / "model", {})
+    told = (folder / "tokenizer_config.json").read_text()
+    (folder / "tokenizer_config.json").write_text(
+        told.replace("<|user|>", "<|human|>").replace('"rstrip": true', '"rstrip": false')
+    )
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [640, 642]}))
+    with pytest.raises(UnsupportedModel, match=r"the end of answers '<\|assistant\|>';"):
+        export_gguf(open_source(str(folder)), tmp_path / "out.gguf")
+
+
+@pytest.mark.parametrize("text", ["", "{{ pad_token }}{{ messages[0]['content'] }}"])
+def test_a_template_that_would_not_come_back_is_refused(tmp_path, text):
+    """GGUF has no template that is empty: Phi-3.5's would take its place."""
+    folder = write_random(tmp_path / "model", {})
+    (folder / "chat_template.jinja").write_text(text)
+    told = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(told | {"pad_token": "<|end|>"}))
+    with pytest.raises(UnsupportedModel, match="its chat template, or the text of a token in it;"):
+        export_gguf(open_source(str(folder)), tmp_path / "out.gguf")
+
+
+def test_a_folder_whose_template_cannot_be_used_does_not_get_another_one(tmp_path):
+    folder = write_random(tmp_path / "model", {})
+    told = json.loads((folder / "tokenizer_config.json").read_text())
+    named = [{"name": "tool_use", "template": "x"}]
+    (folder / "tokenizer_config.json").write_text(json.dumps(told | {"chat_template": named}))
+    with pytest.raises(TemplateError, match="none named 'default'"):
+        export_gguf(open_source(str(folder)), tmp_path / "out.gguf")
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ({}, None),
+        ({"system": "Be brief."}, "a system message of its own;"),
+        ({"messages": [{"role": "user", "content": "a"}]}, "messages that go before every conversation;"),
+        ({"params": {"stop": ["b"], "seed": 3}}, "the option seed, the option stop;"),
+    ],
+)
+def test_what_ollamas_store_says_beside_the_file_is_not_lost_without_a_word(tmp_path, monkeypatch, layers, said):
+    OllamaStore(tmp_path / "store").add("m/latest", (QUANTIZED.parent / "tiny-F32.gguf").read_bytes(), **layers)
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "store"))
+    source, out = open_source("ollama-store:m"), tmp_path / "out.gguf"
+    if said is None:
+        export_gguf(source, out)
+        assert out.exists()
+    else:
+        with pytest.raises(UnsupportedModel, match=said):
+            export_gguf(source, out)

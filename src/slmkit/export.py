@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,14 @@ from slmkit.models.gguf_config import QUANTIZATION_VERSION, write_config, write_
 from slmkit.models.gguf_names import gguf_name
 from slmkit.ops.matrix import GROUP, TILE, Matrix
 from slmkit.ops.pack import NOT_FINITE, as_f32, packer, unpack
+from slmkit.options import Options
 from slmkit.sources.base import Source
 from slmkit.sources.folder import FolderSource
 from slmkit.sources.gguf import GGUFSource
+from slmkit.text.gguf.chat import read_stop_ids, read_template
 from slmkit.text.gguf.export import swallows_blanks, write_tokenizer
-from slmkit.text.gguf.sampling import write_sampling
+from slmkit.text.gguf.sampling import read_sampling, write_sampling
+from slmkit.text.template import ChatTemplate
 from slmkit.text.tokenizer_files import read_folder
 from slmkit.untrusted import is_there, shown
 from slmkit.weights.atomic import remove_leftovers
@@ -200,7 +203,52 @@ def _metadata(source: Source, types: Mapping[str, str]) -> dict[str, Any]:
         "general.file_type": _FILE_TYPES[max(set(matrices), key=matrices.count)],
         "general.quantization_version": QUANTIZATION_VERSION,
     }
-    return found | write_sampling(source.defaults) | write_config(source.config) | tokenizer
+    found |= write_sampling(source.defaults) | write_config(source.config) | tokenizer
+    _check_chat(source, found)
+    return found
+
+
+def _check_chat(source: Source, metadata: Mapping[str, Any]) -> None:
+    """Raise UnsupportedModel for what decides over answers here, and a reader of this metadata does not get."""
+    template = _template(source)
+    lost = [f"the option {name}" for name in _lost_options(source.defaults)]
+    ends = source.stop_ids - read_stop_ids(metadata, source.config.vocab_size)
+    lost += [f"the end of answers {shown(source.tokenizer.id_to_piece(id_))}" for id_ in sorted(ends)]
+    lost += ["a system message of its own"] if source.system else []
+    lost += ["messages that go before every conversation"] if source.examples else []
+    if template is not None and not _comes_back(template, metadata):
+        lost.append("its chat template, or the text of a token in it")
+    if lost:
+        raise UnsupportedModel(
+            f"{source.name} has what a GGUF file cannot say: {', '.join(lost)}; take it out of its settings first, or "
+            "copy the GGUF file that it comes from"
+        )
+
+
+def _lost_options(options: Options) -> list[str]:
+    """The names of those that come back otherwise, or not at all."""
+    written = write_sampling(options).items()
+    back = read_sampling({key: value.item() if isinstance(value, np.generic) else value for key, value in written})
+    idle = ("top_k", "top_p", "min_p") if options.temperature == 0 else ()
+    names = [one.name for one in fields(Options) if one.name not in idle]
+    return [name for name in names if getattr(back, name) != getattr(options, name)]
+
+
+def _template(source: Source) -> ChatTemplate | None:
+    """None for a GGUF file without one. That a folder's own cannot be used is told, as another would take its place."""
+    try:
+        return source.template
+    except TemplateError:
+        if isinstance(source, FolderSource):
+            raise
+        return None
+
+
+def _comes_back(template: ChatTemplate, metadata: Mapping[str, Any]) -> bool:
+    """Whether a reader finds the same text, and the same text for every token that it names."""
+    back = read_template(metadata)
+    used = [name for name in template.tokens.keys() | back.tokens.keys() if name in template.text]
+    return back.text == template.text and all(template.tokens.get(name) == back.tokens.get(name) for name in used)
 
 
 def _name(source: Source, swallowing: bool) -> str:
@@ -214,10 +262,7 @@ def _name(source: Source, swallowing: bool) -> str:
 
 def _tokenizer(source: Source) -> dict[str, Any]:
     """The metadata of tokenizer and template: of a GGUF file its own, with the template that is in use."""
-    try:
-        template = source.template
-    except TemplateError:
-        template = None
+    template = _template(source)
     if isinstance(source, FolderSource):
         spec, _ = read_folder(source.path)
         return write_tokenizer(spec, source.tokenizer, template, source.stop_ids, source.config.vocab_size)
