@@ -228,6 +228,36 @@ def test_refusals_say_what_to_do(server: HubServer, fault: Fault, error: type[Sl
     assert says in refused(error)
 
 
+@pytest.mark.parametrize(
+    ("ref", "fault"),
+    [
+        (HubRef("a/b"), None),
+        (HubRef(REPO, None, "zzz"), None),
+        (REF, Fault(status=400)),
+        (REF, Fault(status=403)),
+        (REF, Fault(status=401, code="GatedRepo")),
+        (REF, Fault(status=401, message="Invalid credentials in Authorization header")),
+    ],
+)
+def test_a_password_in_the_address_of_a_mirror_is_not_shown(
+    server: HubServer, monkeypatch: pytest.MonkeyPatch, ref: HubRef, fault: Fault | None
+) -> None:
+    server.faults["config.json"] = [fault] if fault else []
+    monkeypatch.setenv("HF_ENDPOINT", server.url.replace("http://", "http://user:hunter2@"))
+    text = refused(SlmError, ref)
+    assert "hunter2" not in text
+    assert "user" not in text
+
+
+def test_another_commit_than_the_one_asked_for_is_refused(server: HubServer) -> None:
+    """Who names a commit wants these bytes and no newer ones."""
+    repository = server.repositories[REPO]
+    repository.revisions["f" * 40] = repository.commit
+    text = refused(DownloadError, HubRef(REPO, None, "f" * 40))
+    assert f"answers with commit {repository.commit} of {REPO} where {'f' * 40} was asked for" in text
+    assert not hub_folder().exists()
+
+
 def test_what_is_not_on_the_hub_gets_near_names(server: HubServer) -> None:
     assert "did you mean microsoft/Phi-3.5-mini-instruct?" in refused(ModelNotFound, HubRef("microsoft/Phi-3.5-mini"))
     assert "no repository a/b, or it is private" in refused(ModelNotFound, HubRef("a/b"))

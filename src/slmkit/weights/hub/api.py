@@ -7,6 +7,7 @@ Its own download functions are not used: they compare no checksums and set no li
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -85,17 +86,31 @@ def endpoint() -> str:
     return address.rstrip("/")
 
 
+def endpoint_shown() -> str:
+    """`endpoint` for messages: without the password that a mirror's address may hold."""
+    address = endpoint()
+    return urlsplit(address)._replace(netloc=urlsplit(address).netloc.rpartition("@")[2]).geturl()
+
+
 def list_repository(ref: HubRef) -> Listing:
     """The commit and the files of a reference.
 
-    Raises ModelNotFound, AccessDenied, DownloadError; DownloadError too for a listing with names that could do harm.
+    Raises ModelNotFound, AccessDenied, DownloadError; DownloadError too for a listing with names that could do harm,
+    and for another commit than the one that was asked for.
     """
     what = f"the hub's listing of {ref.repo}"
     url = f"{endpoint()}/api/models/{ref.repo}/revision/{quote(ref.revision, safe='')}?blobs=true"
     found = _json(url, ref, what)
     commit, siblings = found.get("sha"), found.get("siblings")
     if not is_checksum(commit) or not isinstance(siblings, list):
-        raise DownloadError(f"{what} from {endpoint()} has no commit or no files; is that address a Hugging Face hub?")
+        raise DownloadError(
+            f"{what} from {endpoint_shown()} has no commit or no files; is that address a Hugging Face hub?"
+        )
+    if re.fullmatch("[0-9a-f]{40}", ref.revision) and commit != ref.revision:
+        raise DownloadError(
+            f"{endpoint_shown()} answers with commit {commit} of {ref.repo} where {ref.revision} was asked for; "
+            "nothing is fetched: check HF_ENDPOINT and the proxies"
+        )
     gguf = found.get("gguf")
     architecture = gguf.get("architecture") if isinstance(gguf, dict) else None
     return Listing(
@@ -204,14 +219,16 @@ def _refuse(status: int, headers: Mapping[str, str], ref: HubRef, what: str) -> 
         bad_token = status == 401 and "Invalid credentials" in headers.get("X-Error-Message", "")
         refusal = _token if bad_token else _forbidden if status == 403 else _no_repository
     if refusal is None:
-        raise DownloadError(f"{what}: {endpoint()} answers {status}; check HF_ENDPOINT and the proxies, then {GO_ON}")
+        raise DownloadError(
+            f"{what}: {endpoint_shown()} answers {status}; check HF_ENDPOINT and the proxies, then {GO_ON}"
+        )
     raise refusal(ref, what)
 
 
 def _no_repository(ref: HubRef, what: str) -> SlmError:
     hint = suggestion(ref.repo)
     return ModelNotFound(
-        f"{endpoint()} has no repository {ref.repo}, or it is private: "
+        f"{endpoint_shown()} has no repository {ref.repo}, or it is private: "
         f"{hint or 'check the spelling'}; for a private one set HF_TOKEN, and for a path write ./{ref.repo}"
     )
 
@@ -235,19 +252,21 @@ def _gated(ref: HubRef, what: str) -> SlmError:
     state = "the token in use is not of such an account" if _authorization() else "no token is set"
     return AccessDenied(
         f"{ref.repo} is given to those alone who have accepted its licence, and {state}; "
-        f"accept it at {endpoint()}/{ref.repo}, then set HF_TOKEN to a token of that account"
+        f"accept it at {endpoint_shown()}/{ref.repo}, then set HF_TOKEN to a token of that account"
     )
 
 
 def _forbidden(ref: HubRef, what: str) -> SlmError:
     return AccessDenied(
         f"{what} is refused (403): the token may not read {ref.repo}; set HF_TOKEN to one that may, or ask for access "
-        f"at {endpoint()}/{ref.repo}"
+        f"at {endpoint_shown()}/{ref.repo}"
     )
 
 
 def _token(ref: HubRef, what: str) -> SlmError:
-    return AccessDenied(f"{endpoint()} does not know the token in use; set HF_TOKEN to a valid one, or log in again")
+    return AccessDenied(
+        f"{endpoint_shown()} does not know the token in use; set HF_TOKEN to a valid one, or log in again"
+    )
 
 
 _REFUSALS: Mapping[str, Callable[[HubRef, str], SlmError]] = {
