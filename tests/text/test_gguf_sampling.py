@@ -86,5 +86,9 @@ def test_what_is_written_is_read_back(options):
     assert read_sampling(written) == options.over(FALLBACKS)
 
 
+def test_filters_of_a_greedy_model_are_not_written_as_they_would_make_it_sample():
+    assert read_sampling(write_sampling(Options(temperature=0.0, top_k=40, top_p=0.9))) == FALLBACKS
+
+
 def test_a_penalty_on_all_tokens_says_so_because_llama_cpp_takes_64_otherwise():
     assert write_sampling(Options(repetition_penalty=1.5))["general.sampling.penalty_last_n"] == -1

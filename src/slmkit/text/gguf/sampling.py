@@ -57,10 +57,11 @@ def read_sampling(metadata: Mapping[str, Any]) -> Options:
 
 def write_sampling(options: Options) -> dict[str, Any]:
     """The `general.sampling.*` metadata of options, where they differ from greedy and unfiltered."""
+    idle = () if options.temperature else _FILTERS  # a reader would take them for a wish to sample
     found = {
         name: getattr(options, ours)
         for name, ours in _OPTIONS.items()
-        if getattr(options, ours) not in (None, getattr(FALLBACKS, ours))
+        if ours not in idle and getattr(options, ours) not in (None, getattr(FALLBACKS, ours))
     }
     if "penalty_repeat" in found:
         found["penalty_last_n"] = np.int32(options.repetition_window or _ALL_TOKENS)  # a plain int would be unsigned
