@@ -359,3 +359,10 @@ def test_what_ollamas_store_says_beside_the_file_is_not_lost_without_a_word(tmp_
     else:
         with pytest.raises(UnsupportedModel, match=said):
             export_gguf(source, out)
+
+
+def test_other_programs_half_written_files_beside_the_target_stay(tmp_path):
+    other = tmp_path / ".download.partial"
+    other.write_bytes(b"not ours")
+    export_gguf(open_source(str(QUANTIZED)), tmp_path / "out.gguf", "q8_0")
+    assert other.read_bytes() == b"not ours"

@@ -27,7 +27,6 @@ from slmkit.text.gguf.sampling import read_sampling, write_sampling
 from slmkit.text.template import ChatTemplate
 from slmkit.text.tokenizer_files import read_folder
 from slmkit.untrusted import is_there, shown
-from slmkit.weights.atomic import remove_leftovers
 from slmkit.weights.checkpoint import Checkpoint
 from slmkit.weights.expect import check_tensors
 from slmkit.weights.gguf.writer import GGUFWriter, as_type, blocks_of
@@ -100,7 +99,6 @@ def export_gguf(
             done += prod(tensor.shape)
         progress(WRITING, writer.n_bytes, writer.n_bytes)
         writer.commit()
-    remove_leftovers(out.parent)
     counts = {kind: list(types.values()).count(kind) for kind in dict.fromkeys(types.values())}
     return Exported(source.tensors.total_bytes, writer.n_bytes, total, counts)
 

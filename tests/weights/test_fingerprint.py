@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from folders import write_model
 
 from slmkit.errors import CheckpointError
 from slmkit.weights.checkpoint import Checkpoint
-from slmkit.weights.fingerprint import source_sha256
+from slmkit.weights.fingerprint import note_sha256, source_sha256
+from slmkit.weights.safetensors import SafetensorsFile
 
 TINY = Path(str(files("slmkit") / "data" / "tiny"))
 SHA256 = hashlib.sha256((TINY / "model.safetensors").read_bytes()).hexdigest()
@@ -47,3 +50,42 @@ def test_a_ring_of_links_is_no_promise_and_no_hang(tmp_path: Path) -> None:
     path.symlink_to(path.name)
     with pytest.raises(CheckpointError):
         source_sha256(checkpoint, memo=tmp_path / "memo")
+
+
+def test_a_hash_that_is_noted_already_is_held_against_the_name_too(tmp_path: Path) -> None:
+    """A blob that is a link to another blob has that one's content and note, and not what its own name says."""
+    memo = tmp_path / "memo"
+    good = snapshot(tmp_path / "hub", SHA256, None).files[0].path.resolve()
+    os.utime(good, (0, 0))
+    note_sha256(good, SafetensorsFile(good).identity, SHA256, memo)
+    wrong = good.with_name("f" * 64)
+    wrong.symlink_to(good.name)
+    link = tmp_path / "hub/models--owner--name/snapshots/c/model.safetensors"
+    link.unlink()
+    link.symlink_to(f"../../blobs/{wrong.name}")
+    with pytest.raises(CheckpointError, match="its SHA-256 is not the one in its name"):
+        source_sha256(Checkpoint.open(link.parent), memo=memo)
+
+
+@pytest.mark.parametrize("change", ["first", "last", "exchanged"])
+def test_the_hash_of_several_files_follows_from_each_and_from_their_names(tmp_path: Path, change: str) -> None:
+    """A cache entry found by the hash of one shard alone would give another model's answers."""
+    shards = sorted(path.name for path in write_model(tmp_path / "a", shards=3).glob("*.safetensors"))
+    before = source_sha256(Checkpoint.open(tmp_path / "a"))
+    lines = [f"{hashlib.sha256((tmp_path / 'a' / name).read_bytes()).hexdigest()}  {name}\n" for name in shards]
+    assert before == hashlib.sha256("".join(lines).encode()).hexdigest()
+    if change == "exchanged":
+        index = tmp_path / "a/model.safetensors.index.json"
+        text = index.read_text()
+        first, second = (tmp_path / "a" / name for name in shards[:2])
+        text = text.replace(shards[0], "?").replace(shards[1], shards[0]).replace("?", shards[1])
+        first.rename(tmp_path / "other")
+        second.rename(first)
+        (tmp_path / "other").rename(second)
+        index.write_text(text)
+    else:
+        path = tmp_path / "a" / shards[0 if change == "first" else -1]
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+    assert source_sha256(Checkpoint.open(tmp_path / "a")) != before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,9 +18,13 @@ from folders import EXPECTED, file_bytes, model_tensors, values, write_model
 from slmkit.errors import CheckpointError, OptionError, StorageError
 from slmkit.ops.matrix import Matrix
 from slmkit.ops.pack import as_f32, pack, unpack
+from slmkit.weights import cache as weights_cache
 from slmkit.weights.cache import cache_folder
 from slmkit.weights.checkpoint import Checkpoint
+from slmkit.weights.gguf.blocks import BLOCKS
+from slmkit.weights.gguf.repack import repack
 from slmkit.weights.load import default_quantization, load_weights
+from slmkit.weights.packed import LAYOUT
 from slmkit.weights.quantize import quantize_folder
 from slmkit.weights.safetensors import SafetensorsFile
 
@@ -175,6 +180,53 @@ def test_a_file_touched_a_moment_ago_is_not_remembered(tmp_path: Path, monkeypat
     assert not (tmp_path / "cache" / "hashes").exists()
 
 
+def test_another_layout_never_meets_the_old_entry(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_model(tmp_path / "m")
+    load_weights(folder, EXPECTED)
+    [old] = packed_files(cache)
+    monkeypatch.setattr(weights_cache, "LAYOUT", "0")
+    load_weights(folder, EXPECTED)
+    assert len(packed_files(cache)) == 2
+    assert old in packed_files(cache)
+
+
+@pytest.mark.parametrize(
+    ("format", "sha256"),
+    [
+        ("q4", "21004143aa676c296dde2222e15d4144a2d0ae0719b84b891609b5161ee9f1ad"),
+        ("q8", "2d3559e359f7a51e52de6237f2e6a23bda9920a1a9216d43d66bc92e8866b219"),
+    ],
+)
+def test_the_bytes_that_the_packer_writes_in_layout_1_are_these(format: str, sha256: str) -> None:
+    """The cache finds packed weights by LAYOUT and content: whoever changes what is written changes LAYOUT."""
+    assert LAYOUT == "1"
+    values = np.random.default_rng(1).integers(-1000, 1000, (37, 96)).astype(np.float32) / np.float32(512)
+    assert digest_of(pack(values, format)) == sha256
+
+
+@pytest.mark.parametrize(
+    ("type", "sha256"),
+    [
+        ("Q4_0", "b7f7ee23758e4578ee1b39999517a22bc01d23c53545dabe3eca9c86d87eb6f8"),
+        ("Q8_0", "e5f71f5c34b60e79e7486e5fe5d17d7cd754294ee3e1c4d663ad09b538f2ae7a"),
+        ("Q5_0", "2bb82ffbd4e678a5ff6aa0d6bfbecaaaebe8d05205b7d091025e5999eaaffbb2"),
+        ("Q3_K", "244b287bd0d75adfdde847654d705d8dca5dd98f7ef4588b0eb051c2743b78e7"),
+        ("Q4_K", "55f201786642bbb91394256d534499791578b1ff282c71c0700f14b9cd51ce66"),
+        ("Q5_K", "294529ce5d339acd7962d64ea84c9a2109384bb1f9ce8b04b7a738e4fd06278a"),
+        ("Q6_K", "1526a7faf40cf90b76cd3ce97ab0cf3e79f797d56d02dbc8c82867a988e8782f"),
+    ],
+)
+def test_the_bytes_of_repacked_blocks_in_layout_1_are_these(type: str, sha256: str) -> None:
+    assert LAYOUT == "1"
+    weights, size = BLOCKS[type]
+    rows = np.random.default_rng(2).integers(0, 0x7C, (21, 512 // weights * size)).astype(np.uint8)  # finite scales
+    assert digest_of(repack(rows, type, 512)) == sha256
+
+
+def digest_of(matrix: Matrix) -> str:
+    return hashlib.sha256(matrix.data.tobytes() + (b"" if matrix.scale is None else matrix.scale.tobytes())).hexdigest()
+
+
 def test_a_changed_config_of_the_same_tensors_keeps_the_entry(tmp_path: Path, cache: Path) -> None:
     folder, ops = write_model(tmp_path / "m"), Counting()
     load_weights(folder, EXPECTED, "q4", ops=ops)
@@ -319,6 +371,11 @@ def test_an_unknown_layout_says_to_quantize_again(tmp_path: Path) -> None:
         (b'up_proj.weight\\":[\\"q4\\",80', b'up_proj.weight\\":[\\"q4\\",96', "quantize the model again|contradicts"),
         (b'up_proj.weight\\":[\\"q4\\",80', b'up_proj.weight\\":[\\"q4\\",79', "is \\[79, 48\\], not \\[80, 48\\]"),
         (b'up_proj.weight\\":[\\"q4\\",80', b'up_proj.weight\\":[\\"q4\\",-8', "quantize the model again"),
+        (
+            b'up_proj.weight\\":[\\"q4\\",80,48',
+            b'up_proj.weight\\":[\\"q4_k\\",8,4',
+            "describes matrix '.*' by .*'q4_k', 8, 4",
+        ),
         (b"0.mlp.up_proj.weight.scale", b"0.mlp.up_proj.weight.scalp", "lacks|also has|missing"),
     ],
 )

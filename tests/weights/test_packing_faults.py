@@ -114,6 +114,15 @@ def test_after_a_kill_just_before_the_weights_appear_the_same_command_works_agai
     assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors"]
 
 
+def test_other_programs_half_written_files_in_the_folder_stay(tmp_path: Path, cache: Path) -> None:
+    folder, out = write_model(tmp_path / "m"), tmp_path / "out"
+    out.mkdir()
+    (out / ".film.mkv.partial").write_bytes(b"not ours")
+    (out / ".config.json.partial").write_bytes(b"of a killed run")
+    quantize_folder(Checkpoint.open(folder), EXPECTED, "q4", out, force=True)
+    assert sorted(path.name for path in out.iterdir()) == [".film.mkv.partial", "config.json", "model.safetensors"]
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "notes.txt"])
 def test_beside_what_a_kill_left_other_files_are_not_replaced(tmp_path: Path, name: str) -> None:
     folder, out = write_model(tmp_path / "m"), tmp_path / "out"
@@ -136,6 +145,16 @@ def test_a_kill_between_configuration_and_weights_leaves_no_model_of_two_halves(
     assert done.returncode == -signal.SIGKILL
     with pytest.raises(CheckpointError, match="neither"):
         load_weights(out, EXPECTED)
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="the system cannot open without following links")
+def test_a_link_in_the_place_of_the_partial_file_is_not_written_through(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"mine")
+    (tmp_path / ".f.partial").symlink_to(precious)
+    with pytest.raises(StorageError, match="could not be written"):
+        write_atomically(tmp_path / "f", b"new")
+    assert precious.read_bytes() == b"mine"
 
 
 def test_a_longer_leftover_leaves_nothing_in_the_next_file(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -102,9 +102,14 @@ def make_folder(folder: Path, way_out: str = "choose another one") -> None:
         raise StorageError(f"the folder {folder} cannot be made ({reason}); {way_out}") from None
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the partial files whose writers are gone."""
+def remove_leftovers(folder: Path, names: Collection[str] | None = None) -> None:
+    """Remove the partial files whose writers are gone.
+
+    names: of the files that may have been written; None in a folder that is ours alone. Others name files so, too.
+    """
     for partial in folder.glob(".*.partial"):
+        if names is not None and partial.name[1 : -len(".partial")] not in names:
+            continue
         with suppress(OSError):
             fd = os.open(partial, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
             try:

@@ -47,13 +47,12 @@ def source_sha256(source: TensorSource, progress: Progress = silent, memo: Path 
 def _remembered(file: SourceFile, memo: Path | None, progress: Callable[[int], None]) -> str:
     if memo is None:
         return _sha256(file, progress)
-    if known := known_sha256(file.path, file.identity, memo):
-        return known
+    known = known_sha256(file.path, file.identity, memo)
     settled = time.time_ns() - max(file.identity.mtime_ns, file.identity.ctime_ns) > SETTLED_NS
-    digest = _sha256(file, progress)
+    digest = known or _sha256(file, progress)
     if _promised(file.path) not in (None, digest):
         raise CheckpointError(f"{file.path} is damaged: its SHA-256 is not the one in its name; fetch the model again")
-    if settled:
+    if settled and not known:
         note_sha256(file.path, file.identity, digest, memo)
     return digest
 

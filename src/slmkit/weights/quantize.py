@@ -81,7 +81,7 @@ def quantize_folder(
             (out / WEIGHTS).unlink(missing_ok=True)  # old weights never meet a new configuration
             _copy_side_files(checkpoint.folder, out)
             writer.commit()
-        remove_leftovers(out)
+        remove_leftovers(out, (WEIGHTS, *COPIED))
     except BaseException:
         if is_new:
             _remove_new(out)
