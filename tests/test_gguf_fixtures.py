@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import slmkit
-from checkpoints import Runner, relative_errors
+from checkpoints import NATIVE, Runner, relative_errors
 from slmkit.engine.cache import Cache
 from slmkit.ops.choose import choose
 from slmkit.ops.matrix import Matrix
@@ -31,16 +31,16 @@ PLAIN, ROUNDED = 1e-5, 0.04
 class FileRunner(Runner):
     """A GGUF file with its own numbers, or those numbers as float32."""
 
-    def __init__(self, source: Source, *, dequantized: bool) -> None:
+    def __init__(self, source: Source, *, dequantized: bool, kernels: str = "auto", blocks: int = 8) -> None:
         c = self.config = source.config
-        ops = choose("auto", 2)
+        ops = choose(kernels, 2)
         if dequantized:
             values = {name: as_f32(np.asarray(source.tensors.tensor(name))) for name in source.expected}
             weights = {name: Matrix("f32", *v.shape, v) if v.ndim == 2 else v for name, v in values.items()}
         else:
             weights = load_weights(source.tensors, source.expected, ops=ops)
         self.model = source.family.MODEL(c, weights, ops)
-        self.cache = Cache(8, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, "float32")
+        self.cache = Cache(blocks, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, "float32")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -65,3 +65,30 @@ def test_every_file_opens_by_its_path_and_answers(path):
     model = slmkit.load(path)
     assert model.describe()["architecture"] == "phi3"
     assert model.chat("hat", max_tokens=4, ignore_eos=True).choices[0].usage.completion_tokens == 4
+
+
+@pytest.mark.skipif(not NATIVE, reason="NumPy's products choose their order of sums by shape")
+@pytest.mark.parametrize("kernels", NATIVE)
+@pytest.mark.parametrize("stem", ["tiny-Q4_K_M", "tiny-Q3_K_M"])  # together q8, q4_k, q5_k and q6_k
+def test_logits_are_the_same_bits_alone_in_pieces_in_batches_and_on_any_threads(stem, kernels):
+    run = FileRunner(open_source(str(FOLDER / f"{stem}.gguf")), dequantized=False, kernels=kernels, blocks=32)
+    prompts = [(np.arange(3, 3 + n) * 7 % 384).tolist() for n in (1, 2, 17, 40)]
+    alone = [run.last_logits(ids) for ids in prompts]
+    for ids, row in zip(prompts, alone, strict=True):
+        for piece in (3, 31):
+            np.testing.assert_array_equal(run.last_logits(ids, piece), row)
+    lines = [run.line(ids) for ids in prompts]
+    np.testing.assert_array_equal(run.run(*[(line, len(line.ids)) for line in lines]), alone)
+    for threads in (1, 3):
+        choose(kernels, threads)
+        np.testing.assert_array_equal(run.last_logits(prompts[-1]), alone[-1])
+    choose(kernels, 2)
+
+
+@pytest.mark.skipif(len(NATIVE) < 2, reason="there is only one set of kernels")
+@pytest.mark.parametrize("stem", ["tiny-Q4_K_M", "tiny-Q3_K_M"])
+def test_logits_are_the_same_bits_with_every_set_of_kernels(stem):
+    ids, path = np.arange(3, 67) * 5 % 384, str(FOLDER / f"{stem}.gguf")
+    first, *others = (FileRunner(open_source(path), dequantized=False, kernels=k).all_logits(ids) for k in NATIVE)
+    for other in others:
+        np.testing.assert_array_equal(other, first)

@@ -89,3 +89,14 @@ def test_the_hash_of_several_files_follows_from_each_and_from_their_names(tmp_pa
         data[-1] ^= 1
         path.write_bytes(data)
     assert source_sha256(Checkpoint.open(tmp_path / "a")) != before
+
+
+def test_a_file_that_changed_after_it_was_opened_is_not_hashed_in_its_place(tmp_path: Path) -> None:
+    """Its header was checked before; the hash of other content would lead to another model's cache entry."""
+    checkpoint = Checkpoint.open(write_model(tmp_path))
+    path = checkpoint.files[0].path
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="changed while it was being read"):
+        source_sha256(checkpoint)

@@ -109,6 +109,32 @@ def test_whatever_a_killed_pull_left_ends_in_the_right_file(server: HubServer, l
         assert server.sent("model.safetensors") == len(WEIGHTS) - len(good)
 
 
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="the system cannot open without following links")
+def test_a_link_in_the_place_of_what_arrives_is_not_written_through(server: HubServer, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"mine")
+    partial().parent.mkdir(parents=True)
+    partial().symlink_to(precious)
+    assert "could not be written" in refused(StorageError)
+    assert precious.read_bytes() == b"mine"
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power failure a blob must not have its name and lack its end."""
+    synced: list[int] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.fstat(fd).st_ino), fsync(fd)))
+
+    def checked(before: Any, after: Any) -> None:
+        if str(before).endswith(".incomplete"):
+            assert Path(before).stat().st_ino in synced
+        replace(before, after)
+
+    monkeypatch.setattr(os, "replace", checked)
+    pull_fully()
+    assert len(synced) >= len(MODEL)
+
+
 def test_a_pull_killed_at_any_byte_is_gone_on_with(server: HubServer) -> None:
     hold = threading.Event()
     server.faults["model.safetensors"] = [Fault(drop_after=1_000_000, hold=hold)]

@@ -317,6 +317,18 @@ def test_weights_that_are_no_numbers_are_not_packed(
     assert packed_files(cache) == []
 
 
+@pytest.mark.parametrize("quantize", ["q8", "none"])
+def test_a_head_that_differs_from_the_embedding_it_is_tied_to_is_refused(
+    tmp_path: Path, cache: Path, quantize: str
+) -> None:
+    tied = {name: shape for name, shape in EXPECTED.items() if name != "lm_head.weight"}
+    tensors = model_tensors()
+    with pytest.raises(CheckpointError, match="holds two different ones"):
+        load_weights(write_model(tmp_path / "other", tensors), tied, quantize)
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    assert list(load_weights(write_model(tmp_path / "same", tensors), tied, quantize)) == list(tied)
+
+
 def test_weights_too_large_for_the_scales_are_not_packed(tmp_path: Path, cache: Path) -> None:
     tensors = model_tensors("F32")
     name = "model.layers.0.mlp.up_proj.weight"
