@@ -13,9 +13,11 @@ from checkpoints import NATIVE, Runner, relative_errors
 from slmkit.engine.cache import Cache
 from slmkit.ops.choose import choose
 from slmkit.ops.matrix import Matrix
-from slmkit.ops.pack import as_f32
+from slmkit.ops.pack import as_f32, unpack
 from slmkit.sources.base import Source
 from slmkit.sources.find import open_source
+from slmkit.weights.gguf.checkpoint import PLAIN as PLAIN_TYPES
+from slmkit.weights.gguf.repack import LOSSLESS
 from slmkit.weights.load import load_weights
 
 FOLDER = Path(__file__).parent / "data" / "gguf"
@@ -92,3 +94,16 @@ def test_logits_are_the_same_bits_with_every_set_of_kernels(stem):
     first, *others = (FileRunner(open_source(path), dequantized=False, kernels=k).all_logits(ids) for k in NATIVE)
     for other in others:
         np.testing.assert_array_equal(other, first)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_no_number_of_a_type_that_has_a_format_is_changed_by_loading(path):
+    source = open_source(str(path))
+    weights = load_weights(source.tensors, source.expected, ops=choose("auto", 2))
+    kept = 0
+    for name, tensor in weights.items():
+        if source.tensors.dtype(name) in (*PLAIN_TYPES, *LOSSLESS):
+            held = unpack(tensor) if isinstance(tensor, Matrix) else tensor
+            assert np.array_equal(held, as_f32(source.tensors.tensor(name))), name
+            kept += 1
+    assert kept > 5

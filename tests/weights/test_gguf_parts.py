@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from slmkit.errors import CheckpointError
+from slmkit.ops.pack import unpack
 from slmkit.weights.gguf.checkpoint import GGUFCheckpoint
 from slmkit.weights.gguf.file import open_gguf
 from slmkit.weights.gguf.writer import GGUFWriter, as_type
@@ -35,6 +36,17 @@ def test_parts_are_one_matrix_rows_after_rows(tmp_path: Path, type: str) -> None
     files = checkpoint(tmp_path, [(4, 64), (2, 64), (1, 64)], type)
     assert files.shape("qkv") == (7, 64)
     assert files.tensor("qkv")[:, 0] == pytest.approx([1, 1, 1, 1, 2, 2, 3], rel=2**-11)  # of a float16 scale
+
+
+@pytest.mark.parametrize("type", ["F32", "Q8_0"])
+def test_pieces_of_the_rows_come_from_the_parts_they_lie_in(tmp_path: Path, type: str) -> None:
+    """Models are packed a piece at a time, and a piece may begin in one part and end in another."""
+    files = checkpoint(tmp_path, [(20, 64), (5, 64), (30, 64)], type)
+    expected = np.repeat([1, 2, 3], [20, 5, 30])
+    for begin, end in ((0, 16), (16, 32), (20, 25), (24, 26), (32, 55), (0, 55)):
+        matrix = files.pack_rows("qkv", slice(begin, end), "q8", None)
+        assert matrix.n == end - begin
+        assert unpack(matrix)[:, 0] == pytest.approx(expected[begin:end], rel=2**-11)  # of a float16 scale
 
 
 @pytest.mark.parametrize("type", ["F32", "Q8_0"])

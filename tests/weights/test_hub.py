@@ -167,6 +167,25 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(server: HubServer, revision: s
     assert locate(f"{REPO}@{name}", offline=True).path.name == repository.commit
 
 
+def test_what_is_noted_of_one_revision_says_nothing_of_another(server: HubServer) -> None:
+    old = server.add(REPO, MODEL).commit
+    hub.pull(REF)
+    new = HubRef(REPO, None, server.add(REPO, MODEL | {"generation_config.json": b'{"temperature": 1}'}).commit)
+    assert hub.find_cached(new) is None
+    hub.pull(new)
+    found = [hub.find_cached(ref) for ref in (REF, new)]
+    assert [path.name for path in found if path] == [old, new.revision]
+
+
+def test_what_is_noted_of_one_cache_says_nothing_of_another(
+    server: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server.add(REPO, MODEL)
+    hub.pull(REF)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "another"))
+    assert hub.find_cached(REF) is None
+
+
 def test_the_shards_are_those_of_the_index(server: HubServer) -> None:
     shards = {f"model-0000{n}-of-00002.safetensors": bytes([n]) * 1000 for n in (1, 2)}
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
