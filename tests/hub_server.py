@@ -34,8 +34,9 @@ class Fault:
 
     times: for so many requests; None is for all.   drop_after: the connection ends after so many bytes.
     status, code, headers: an answer instead of the file.   wrong: other bytes of the same length.   length: a
-    Content-Length that is not the body's.   endless: more and more bytes, with no Content-Length.   no_range: the whole
-    file whatever was asked.   redirect: to this address.
+    Content-Length that is not the body's.   endless: more and more bytes, with no Content-Length; of a redirect to the
+    CDN ("hub:" and the file's name), 64 MiB.   no_range: the whole file whatever was asked.   redirect: to this
+    address.
     """
 
     times: int | None = 1
@@ -245,6 +246,8 @@ class _Handler(BaseHTTPRequestHandler):
             if fault and fault.status:
                 return self._error(fault.status, fault.code, fault.message, fault.headers)
             place = fault.redirect if fault and fault.redirect else f"{self.hub.cdn}{urlsplit(self.path).path}"
+            if fault and fault.endless:
+                return self._long_redirect(place)
             return self._head(302, {**known, "Location": place, "Content-Length": "0"})
         return self._body(
             data, {**known, "ETag": f'"{etag(file, data)}"'}, self.hub.fault(file) if self.command == "GET" else None
@@ -290,6 +293,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(first)
         while True:
             self._send(bytes(1 << 16))
+
+    def _long_redirect(self, place: str) -> None:
+        """A redirect with a body of 64 MiB."""
+        self.close_connection = True
+        self._head(302, {"Location": place, "Connection": "close"})
+        self._send(bytes(1 << 26))
 
     def _json(self, value: Any) -> None:
         self._raw(json.dumps(value).encode())

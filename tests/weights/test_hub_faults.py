@@ -185,10 +185,27 @@ def test_less_than_was_promised_is_asked_for_again(server: HubServer) -> None:
     assert server.sent("model.safetensors") == len(WEIGHTS)
 
 
-def test_a_trickle_counts_as_a_broken_connection(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slmkit.weights.hub.fetch._WINDOW", -1.0)
-    monkeypatch.setattr("slmkit.weights.hub.fetch._LEAST_IN_WINDOW", 1 << 40)
-    assert f"fewer than {1 << 40} bytes came" in refused(DownloadError)
+def test_a_trickle_of_a_listing_counts_as_a_broken_connection(
+    server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_api, "_WINDOW", -1.0)
+    monkeypatch.setattr(hub_api, "_LEAST_IN_WINDOW", 1 << 40)
+    assert f"the hub's listing of {REPO}: fewer than {1 << 40} bytes came" in refused(DownloadError)
+
+
+def test_a_trickle_of_a_file_counts_as_a_broken_connection(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = hub.plan
+    monkeypatch.setattr(hub, "plan", lambda ref: (plan(ref), monkeypatch.setattr(hub_api, "_WINDOW", -1.0))[0])
+    monkeypatch.setattr(hub_api, "_LEAST_IN_WINDOW", 1 << 40)
+    assert f"model.safetensors of {REPO}: fewer than {1 << 40} bytes came" in refused(DownloadError)
+
+
+def test_the_body_of_a_redirect_is_not_read(server: HubServer) -> None:
+    """The client keeps such bodies whole in memory, and nothing says how long they are."""
+    server.faults["hub:model.safetensors"] = [Fault(endless=True)]
+    pull_fully()
+    redirect = next(r for r in server.gets("model.safetensors") if r.host == server.url.removeprefix("http://"))
+    assert sum(redirect.sent) < 1 << 26
 
 
 def test_an_endless_listing_is_cut_off(server: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:

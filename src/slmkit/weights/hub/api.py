@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from difflib import get_close_matches
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -26,6 +26,9 @@ _TRUE = ("1", "ON", "YES", "TRUE")  # as huggingface_hub reads its switches
 _WAITS = (0.0, 1.0, 3.0)  # seconds before the second, third and fourth try
 _LONGEST_WAIT = 60.0  # seconds that a server may ask for
 _MOST_LISTING_BYTES = 64 << 20
+_MOST_REDIRECTS = 20
+_WINDOW = 60.0  # seconds in which at least so much has to come,
+_LEAST_IN_WINDOW = 1 << 14  # or the connection counts as dropped
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 _sleep = time.sleep
 
@@ -141,7 +144,8 @@ def stream(url: str, ref: HubRef, what: str, start: int = 0) -> Iterator[Any]:
     if start:
         headers["Range"] = f"bytes={start}-"
     try:
-        with session.stream("GET", url, headers=headers, timeout=_timeout(), follow_redirects=True) as answer:
+        request = session.build_request("GET", url, headers=headers, timeout=_timeout())
+        with closing(_redirected(session, request)) as answer:
             if answer.status_code not in (200, 206, 416):
                 _refuse(answer.status_code, answer.headers, ref, what)
             yield answer
@@ -151,13 +155,37 @@ def stream(url: str, ref: HubRef, what: str, start: int = 0) -> Iterator[Any]:
         raise Transient(_in_words(error)) from None
 
 
+def body(answer: Any) -> Iterator[bytes]:
+    """The body piece by piece.   Raises Transient if next to nothing comes any more."""
+    since, came = time.monotonic(), 0
+    for piece in answer.iter_bytes():
+        yield piece
+        came += len(piece)
+        now = time.monotonic()
+        if now - since > _WINDOW:
+            if came < _LEAST_IN_WINDOW:
+                raise Transient(f"fewer than {_LEAST_IN_WINDOW} bytes came in {_WINDOW:.0f} s")
+            since, came = now, 0
+
+
+def _redirected(session: Any, request: Any) -> Any:
+    """The answer at the end of all redirects. The client itself would read their bodies, however long, into memory."""
+    for _ in range(_MOST_REDIRECTS + 1):
+        answer = session.send(request, stream=True, follow_redirects=False)
+        if answer.next_request is None:
+            return answer
+        answer.close()
+        request = answer.next_request  # without the token, where it goes to another host
+    raise Transient(f"more than {_MOST_REDIRECTS} redirects follow each other")
+
+
 def _json(url: str, ref: HubRef, what: str) -> dict[str, Any]:
     patience = Patience()
     while True:
         try:
             with stream(url, ref, what) as answer:
                 data = bytearray()
-                for piece in answer.iter_bytes():
+                for piece in body(answer):
                     data += piece
                     if len(data) > _MOST_LISTING_BYTES:
                         raise DownloadError(

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import stat
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 from slmkit.errors import DownloadError, StorageError
 from slmkit.weights.atomic import make_folder
-from slmkit.weights.hub.api import GO_ON, Patience, Transient, file_url, stream
+from slmkit.weights.hub.api import GO_ON, Patience, Transient, body, file_url, stream
 from slmkit.weights.hub.cache import ELSEWHERE, Repository, note_sound, sound_identity
 from slmkit.weights.hub.files import HubFile, size_text
 from slmkit.weights.hub.verify import new_hash
@@ -28,8 +27,6 @@ from slmkit.weights.names import HubRef
 
 _AT_ONCE = 1 << 20
 _HEADWAY = 1 << 20  # bytes after which failures are counted anew
-_WINDOW = 60.0  # seconds in which at least so much has to come,
-_LEAST_IN_WINDOW = 1 << 14  # or the connection counts as dropped
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -225,15 +222,8 @@ def _pour(answer: Any, arriving: _Arriving, what: str) -> None:
         arriving.restart()
         if answer.status_code != 200:
             raise Transient(f"the server does not go on at byte {arriving.done}")
-    since, came = time.monotonic(), 0
-    for piece in answer.iter_bytes():
+    for piece in body(answer):
         arriving.write(piece)
-        came += len(piece)
-        now = time.monotonic()
-        if now - since > _WINDOW:
-            if came < _LEAST_IN_WINDOW:
-                raise Transient(f"fewer than {_LEAST_IN_WINDOW} bytes came in {_WINDOW:.0f} s")
-            since, came = now, 0
 
 
 def _goes_on(answer: Any, done: int) -> bool:
