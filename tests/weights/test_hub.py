@@ -403,3 +403,18 @@ def test_the_cache_is_the_one_that_huggingface_hub_takes(
     constants = importlib.util.module_from_spec(spec)  # read anew, with this environment
     spec.loader.exec_module(constants)
     assert str(hub_folder()) == constants.HF_HUB_CACHE
+
+
+def test_a_link_to_a_file_that_no_checksum_names_is_left_alone_and_not_used_offline(
+    server: HubServer, tmp_path: Path
+) -> None:
+    """There is nothing to hold it against, and it is somebody's own."""
+    server.add(REPO, MODEL)
+    folder = downloaded(server)
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(b"mine")
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(own)
+    assert hub.find_cached(REF) is None
+    assert own.read_bytes() == b"mine"
+    assert (folder / "model.safetensors").is_symlink()
