@@ -466,3 +466,20 @@ def wait_for(happened: Callable[[], bool]) -> None:
     while not happened():
         assert time.monotonic() < end
         time.sleep(0.005)
+
+
+def test_a_file_that_is_changed_before_the_last_one_came_is_an_error(
+    server: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = hub.Fetcher.fetch
+
+    def and_spoil(self: hub.Fetcher, file: Any) -> None:
+        fetch(self, file)
+        if file.name == "model.safetensors":
+            config = self.repository.snapshot(self.commit) / "config.json"
+            config.write_bytes(config.read_bytes().replace(b"phi3", b"phi4"))
+
+    monkeypatch.setattr(hub.Fetcher, "fetch", and_spoil)
+    assert "changed while it was being fetched" in refused(DownloadError)
+    monkeypatch.setattr(hub.Fetcher, "fetch", fetch)
+    pull_fully()
