@@ -344,6 +344,7 @@ def test_a_folder_whose_template_cannot_be_used_does_not_get_another_one(tmp_pat
     ("layers", "said"),
     [
         ({}, None),
+        ({"params": {"temperature": 0, "top_k": 40, "min_p": 0.1}}, None),  # filters of what is not sampled are idle
         ({"system": "Be brief."}, "a system message of its own;"),
         ({"messages": [{"role": "user", "content": "a"}]}, "messages that go before every conversation;"),
         ({"params": {"stop": ["b"], "seed": 3}}, "the option seed, the option stop;"),
