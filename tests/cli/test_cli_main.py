@@ -115,7 +115,9 @@ def test_a_reader_that_leaves_ends_it_quietly(slm_process):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
-@pytest.mark.parametrize("argv", [["run", "tiny", "hi"], ["--help"], ["run", "--help"]])
+@pytest.mark.parametrize(
+    "argv", [["run", "tiny", "hi"], ["models", "--bandwidth", "34"], ["--help"], ["run", "--help"]]
+)
 def test_a_full_disk_is_one_line(slm_process, argv):
     with open("/dev/full", "wb") as full:
         done = slm_process(*argv, stdout=full)

@@ -72,3 +72,14 @@ def test_numbers_that_are_none_are_refused(real_slm, argument):
 
 def test_bytes_given_for_gigabytes_are_refused(real_slm):
     real_slm("models", "--bandwidth=34000000000").fails(2, "--bandwidth", "is it in GB?")
+
+
+def test_a_table_has_no_colours_of_its_own_on_a_terminal(monkeypatch):
+    from rich.table import Table
+
+    from slmkit.cli.models import render
+
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    table = Table("a", title="b")
+    table.add_row("c")
+    assert "\x1b" not in render(table)

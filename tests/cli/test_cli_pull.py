@@ -92,14 +92,15 @@ def test_what_cannot_be_run_is_fetched_only_by_force(real_slm, server):
     [
         (["tiny"], 2, ["comes with slmkit", "slm run tiny"]),
         (["phi35"], 3, ["did you mean phi3.5?"]),
-        (["./folder"], 3, ["owner/name"]),
+        (["./folder"], 3, ["there is no file or folder './folder'"]),
+        (["ollama-store:"], 2, ["has no name behind it"]),
         (["ollama-store:phi3.5"], 2, ["ollama pull phi3.5"]),
         (["ollama:phi3"], 2, ["the backend ollama"]),
         (["phi3.5@v1", "--revision", "v2"], 2, ["leave out --revision"]),
         (["owner/gguf:Q5_0"], 3, ["has no 'Q5_0'", "Q8_0 (1.0 MB)"]),
         (["owner/nothing"], 3, ["no repository owner/nothing"]),
         (["phi3.5", "--revision", "v9"], 3, ["no revision 'v9'", "it has 'main'"]),
-        (["phi3.5", "--offline"], 3, ["not all in the cache", "leave out --offline"]),
+        (["phi3.5", "--offline"], 3, [f"{PHI} is not in the cache", "leave out --offline"]),
         (["phi3.5", "--revision", "../x"], 2, ["is no revision"]),
     ],
 )
@@ -118,9 +119,10 @@ def test_offline_is_also_a_variable_and_a_switch_of_the_hub_s_client(real_slm, s
     for name in ("SLMKIT_OFFLINE", "HF_HUB_OFFLINE"):
         with monkeypatch.context() as patch:
             patch.setenv(name, "1")
-            real_slm("tokenize", "phi3.5", "hi").fails(3, "nothing is fetched offline", f"slm pull {PHI}")
+            real_slm("tokenize", "phi3.5", "hi").fails(3, "nothing is fetched offline", "`slm pull phi3.5`")
             real_slm("run", "phi3.5", "hi").fails(3, "nothing is fetched offline")
-    real_slm("run", "phi3.5", "hi", "--offline").fails(3, "nothing is fetched offline")
+    for verb in ("run", "render", "tokenize"):
+        real_slm(verb, "phi3.5", "hi", "--offline").fails(3, "nothing is fetched offline")
     assert not server.requests
 
 
@@ -136,3 +138,10 @@ def test_a_model_is_pulled_when_it_is_run_and_runs_offline_afterwards(server):
     assert (second.returncode, second.stdout) == (0, first.stdout)
     assert "fetching" not in second.stderr
     assert len(server.requests) == asked
+
+
+def test_a_path_needs_no_fetching(real_slm, server, tmp_path):
+    (tmp_path / "my x.gguf").touch()
+    path = str(tmp_path / "my x.gguf")
+    real_slm("pull", path).fails(2, "is a path on this machine and needs no fetching", f"slm run '{path}'")
+    assert not server.requests

@@ -157,7 +157,7 @@ def test_weights_or_a_configuration_at_fault_are_one_sentence(real_slm, tmp_path
     edit_json(folder / "config.json", model_type="bert")
     shutil.copy(TINY / "model.safetensors", folder)
     real_slm("show", str(folder)).fails(4, "model_type 'bert'")
-    real_slm("show", "phi3.5").fails(3, "slm pull")
+    real_slm("show", "owner/name").fails(3, "slm pull owner/name")
     real_slm("show", "ollama-store:none").fails(3, "no model 'none'")
 
 
@@ -182,3 +182,21 @@ def slm_terminal_text(real_slm, tmp_path, monkeypatch):
     (folder / "LICENSE").write_text("\x1b[2J free\n")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     return real_slm("show", str(folder)).out
+
+
+def test_a_published_model_that_is_not_here_is_described_by_the_catalog(real_slm, facts, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
+    done = real_slm("show", "phi3.5")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("phi3.5 (microsoft/Phi-3.5-mini-instruct)\n")
+    assert "no; `slm pull phi3.5` fetches it" in done.out
+    assert "3.82 billion" in done.out
+    assert "published scores of microsoft/Phi-3.5-mini-instruct" in done.out
+    assert "slmkit cannot run it yet" in real_slm("show", "phi3.5-vision").out
+    f = facts("microsoft/Phi-3.5-mini-instruct")
+    assert (f["here"], f["parameters"], f["layers"]) == (False, 3_821_079_552, 32)
+    need = f["memory"]["contexts"][0]
+    assert (need["quantization"], need["context"], need["weights"]) == ("q4", 4096, 2_248_544_256)
+    assert need["total"] == need["weights"] + 4096 * 384 * 1024
+    for name, *flags in (("phi3.5", "--tensors"), ("phi3.5", "--template"), ("phi3.5@v2",), ("owner/name",)):
+        real_slm("show", name, *flags).fails(3, "is not in the cache")

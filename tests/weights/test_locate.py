@@ -40,7 +40,19 @@ def _an_empty_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "no store"))
 
 
-@pytest.mark.parametrize("name", ["no-such", "a/b/c", "C:\\x", "C:/x", "./no", "/no", "../no", "a/b.gguf", "x" * 5000])
+@pytest.mark.parametrize(
+    "name", ["a/b/c", "C:\\x", "C:/x", "./no", "/no", "../no", "a/b.gguf", "no.gguf", "NO.GGUF", "./" + "x" * 5000]
+)
+def test_what_can_only_be_a_path_is_said_not_to_exist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelNotFound, match=r"^there is no file or folder '.*check the path$") as refused:
+        locate(name)
+    assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["no-such", "no such", "x" * 5000])
 def test_a_name_that_nothing_answers_to_says_what_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -53,7 +65,9 @@ def test_a_name_that_nothing_answers_to_says_what_is_accepted(
 
 @pytest.mark.parametrize("name", ["phi3", "microsoft/Phi-3-mini-4k-instruct", "phi3@v2", "a/b:Q4_K_M"])
 def test_offline_a_hub_name_that_is_not_cached_says_what_to_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelNotFound, match=r"nothing is fetched offline; run `slm pull \S+` where there is a network"):
+    with pytest.raises(
+        ModelNotFound, match=rf"is not in the cache .* fetched offline; run `slm pull {name}` where there is a network"
+    ):
         locate(name, offline=True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ModelNotFound, match="nothing is fetched offline"):
@@ -66,7 +80,7 @@ def test_a_short_name_means_itself_and_another_name_a_path_before_the_hub(
     for name in ("phi3", "models/phi"):
         (tmp_path / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelNotFound, match="microsoft/Phi-3-mini-4k-instruct is not all in the cache"):
+    with pytest.raises(ModelNotFound, match="microsoft/Phi-3-mini-4k-instruct is not in the cache"):
         locate("phi3", offline=True)
     assert locate("./phi3").path.samefile(tmp_path / "phi3")
     assert locate("models/phi").path.samefile(tmp_path / "models" / "phi")
@@ -120,6 +134,29 @@ def test_a_folder_with_one_gguf_model_means_that(tmp_path: Path) -> None:
         locate(str(tmp_path))
     (tmp_path / "model.safetensors").touch()
     assert locate(str(tmp_path)).path == tmp_path
+
+
+def test_of_a_model_that_is_here_in_part_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "no hub cache" / "models--microsoft--Phi-3.5-mini-instruct" / "blobs").mkdir(parents=True)
+    with pytest.raises(ModelNotFound, match="is not all in the cache"):
+        locate("phi3.5", offline=True)
+
+
+def test_an_unknown_tag_of_a_short_name_is_told_the_others() -> None:
+    with pytest.raises(
+        ModelNotFound, match=r"^no model answers to 'phi3:nonsense'; phi3 has phi3:mini, .*phi3:vision$"
+    ):
+        locate("phi3:nonsense")
+    with pytest.raises(ModelNotFound, match=r"did you mean phi3:small\? phi3 has phi3:mini, "):
+        locate("phi3:smal")
+
+
+def test_a_folder_that_is_called_like_a_gguf_file_is_called_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").mkdir()
+    with pytest.raises(UnsupportedModel, match=r"x\.gguf is a folder, not a GGUF file, and holds no model"):
+        locate(str(tmp_path / "x.gguf"))
+    (tmp_path / "x.gguf" / "config.json").touch()
+    assert locate(str(tmp_path / "x.gguf")).path == tmp_path / "x.gguf"
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

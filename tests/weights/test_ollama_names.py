@@ -50,3 +50,9 @@ def test_what_could_lead_elsewhere_is_no_name(typed):
     with pytest.raises(RequestError, match=r"ollama-store:\[host/\]\[namespace/\]model\[:tag\]") as refused:
         Name.parse(typed)
     assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize("typed", ["", " "])
+def test_a_prefix_with_nothing_behind_it_is_called_that(typed):
+    with pytest.raises(RequestError, match=r"^ollama-store: has no name behind it; .*`slm list`"):
+        Name.parse(typed)

@@ -47,8 +47,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _table(result: Result) -> str:
-    from rich.console import Console
     from rich.table import Table
+
+    from slmkit.cli.models import render
 
     m, limits = result.model, result.limits
     table = Table(title=f"{m['name']}: {m['parameters'] / 1e6:,.1f} M parameters, {m['quantization']}, {m['kernels']}")
@@ -62,10 +63,7 @@ def _table(result: Result) -> str:
     table.add_row("load", f"{result.load_s:.2f} s", "", "")
     table.add_row("weights", f"{m['weight_bytes'] / 1e6:,.1f} MB", "", "")
     table.add_row("peak memory", f"{result.peak_bytes / 1e6:,.0f} MB", "", "")
-    console = Console(width=120)
-    with console.capture() as captured:
-        console.print(table)
-    return captured.get()
+    return render(table)
 
 
 def _rate(rate: Rate, limit: str) -> tuple[str, str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,11 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="no notices and no progress on stderr")
 
 
+def add_offline(parser: argparse.ArgumentParser) -> None:
+    """The flag of verbs that look at a model and take no other options of loading."""
+    parser.add_argument("--offline", action="store_true", default=None, help="fetch nothing")
+
+
 def open_model(name: str, options: LoadOptions, *, quiet: bool = False) -> Model:
     """slmkit.load, watched."""
     refuse_prompt(name)
@@ -61,7 +67,7 @@ def is_offline(args: argparse.Namespace) -> bool:
 
 def refuse_prompt(name: str) -> None:
     """Raise RequestError for a model's name that reads like a prompt."""
-    if " " in name.strip() and "/" not in name and "\\" not in name:
+    if " " in name.strip() and "/" not in name and "\\" not in name and not os.path.exists(name):
         raise RequestError(f"the model comes first, and {name!r} looks like a prompt; try: slm run tiny {name!r}")
 
 

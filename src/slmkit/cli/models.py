@@ -103,9 +103,10 @@ def filled(text: str, first: str = "", rest: str = "  ") -> str:
 
 def render(table: Any) -> str:
     """A rich table as plain text of at most WIDTH columns, without spaces at the ends of lines."""
+    from io import StringIO
+
     from rich.console import Console
 
-    console = Console(width=WIDTH)
-    with console.capture() as captured:
-        console.print(table)
-    return "".join(line.rstrip() + "\n" for line in captured.get().splitlines())
+    text = StringIO()  # a console on stdout would add colours, and write to it itself
+    Console(file=text, width=WIDTH, force_terminal=False).print(table)
+    return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())

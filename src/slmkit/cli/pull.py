@@ -7,6 +7,8 @@ follow. What was interrupted goes on where it stopped.
 from __future__ import annotations
 
 import json
+import os
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from slmkit.cli import terminal
@@ -56,15 +58,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _reference(name: str, revision: str | None) -> HubRef:
     from slmkit.weights.names import BUNDLED, hub_reference, refuse_reserved, unknown
+    from slmkit.weights.ollama.names import PREFIX, Name
 
     if name == BUNDLED:
         raise RequestError(f"{BUNDLED} comes with slmkit and needs no fetching; try: slm run {BUNDLED}")
     refuse_reserved(name)
-    if name.startswith("ollama-store:"):
-        raise RequestError(f"{shown(name)} is fetched by Ollama: ollama pull {name.partition(':')[2]}")
+    if name.startswith(PREFIX):
+        Name.parse(name.removeprefix(PREFIX))
+        raise RequestError(f"{shown(name)} is fetched by Ollama: ollama pull {name.removeprefix(PREFIX)}")
     if revision is not None and "@" in name:
         raise RequestError(f"{shown(name)} has a revision already; leave out --revision")
     ref = hub_reference(name if revision is None else f"{name}@{revision}")
+    if ref is None and os.path.lexists(os.path.expanduser(name)):
+        raise RequestError(f"{shown(name)} is a path on this machine and needs no fetching; try: slm run {quote(name)}")
     if ref is None:
         raise unknown(name, "short names such as phi3.5, and owner/name[:QUANTIZATION][@REVISION]")
     return ref
@@ -72,11 +78,11 @@ def _reference(name: str, revision: str | None) -> HubRef:
 
 def _say_cached(args: argparse.Namespace, ref: HubRef, watch: Watch) -> int:
     from slmkit.weights.hub import models as hub
-    from slmkit.weights.hub.cache import hub_folder
+    from slmkit.weights.locate import not_here
 
     path = hub.find_cached(ref, watch.progress, watch.notice)
     if path is None:
-        raise ModelNotFound(f"{ref} is not all in the cache {hub_folder()}; leave out --offline to fetch it")
+        raise ModelNotFound(f"{not_here(ref)}; leave out --offline to fetch it")
     if args.json:
         terminal.write(json.dumps({"name": str(ref), "path": str(path)}) + "\n")
     else:

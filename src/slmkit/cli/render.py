@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from slmkit.cli import terminal
-from slmkit.cli.loading import Watch, add_model, find_source
+from slmkit.cli.loading import Watch, add_model, add_offline, find_source
 from slmkit.cli.prompt import add_prompt, required_text
 from slmkit.request import Message
 
@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parse-special", action="store_true", help="let text such as <|end|> in the messages act as a control token"
     )
+    add_offline(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object: the text and its token ids")
 
 

@@ -7,6 +7,7 @@ The hub's cache is shared with other programs: what two models share stays while
 from __future__ import annotations
 
 import os
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from slmkit.cli import terminal
@@ -112,11 +113,12 @@ def _means(asked: HubRef, there: HubRef) -> bool:
 def _refuse_others(name: str) -> None:
     """Raise RequestError for what is not ours to remove."""
     from slmkit.weights.names import BUNDLED, known_reference
-    from slmkit.weights.ollama.names import PREFIX
+    from slmkit.weights.ollama.names import PREFIX, Name
 
     if name == BUNDLED:
         raise RequestError(f"{BUNDLED} comes with slmkit and goes with it: `pip uninstall slmkit`")
     if name.startswith(PREFIX):
+        Name.parse(name.removeprefix(PREFIX))
         raise RequestError(
             f"slmkit never writes to Ollama's store; `ollama rm {name.removeprefix(PREFIX)}` removes that model "
             f"(`slm rm {name} --packed` a packed copy of it)"
@@ -124,7 +126,7 @@ def _refuse_others(name: str) -> None:
     if known_reference(name) is None and os.path.lexists(os.path.expanduser(name)):
         raise RequestError(
             f"{name} is a path of yours, which slmkit does not remove; delete it yourself "
-            f"(`slm rm {name} --packed` removes a packed copy of it)"
+            f"(`slm rm {quote(name)} --packed` removes a packed copy of it)"
         )
 
 

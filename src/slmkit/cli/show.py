@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from slmkit.cli import terminal
 from slmkit.cli.loading import Watch, add_model, add_quiet, refuse_prompt
+from slmkit.errors import ModelNotFound
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from slmkit.catalog.family import Published
     from slmkit.sources.base import Source
 
 WIDTH = 100
@@ -36,11 +38,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from slmkit.catalog.facts import facts, template
+    from slmkit.catalog.family import published
     from slmkit.sources.find import open_source
 
     refuse_prompt(args.model)
-    with Watch(args.quiet) as watch:  # files that another program brought are checked once, which takes a while
-        source = open_source(args.model, offline=True, progress=watch.progress, notice=watch.notice)
+    try:
+        with Watch(args.quiet) as watch:  # files that another program brought are checked once, which takes a while
+            source = open_source(args.model, offline=True, progress=watch.progress, notice=watch.notice)
+    except ModelNotFound:
+        model = published(args.model)
+        if model is None or args.template or args.tensors:
+            raise
+        return _show_published(model, as_json=args.json)
     if args.template:
         text = template(source)["text"]
         terminal.write(text + "\n" * (terminal.is_interactive() and not text.endswith("\n")))
@@ -55,19 +64,46 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _show_published(model: Published, *, as_json: bool) -> int:
+    """One that is not here."""
+    from slmkit.cli.show_published import published_facts, published_lines
+    from slmkit.engine.memory import free_bytes
+
+    found = published_facts(model, free_bytes())
+    if as_json:
+        terminal.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+        return 0
+    lines = [f"{found['name']} ({found['id']})", "", *_labelled(published_lines(found)), "", *_needs(found["memory"])]
+    terminal.write("".join(line.rstrip() + "\n" for line in (*lines, *_scores(found["published"]))))
+    return 0
+
+
+def _needs(m: dict[str, Any]) -> Iterator[str]:
+    yield f"memory by quantization; {_size(m['free_bytes'])} are free now"
+    yield f"{'':<6}{'context':>10}{'weights':>12}{'cache':>12}{'together':>12}"
+    for need in m["contexts"]:
+        sizes = "".join(f"{_size(need[key]):>12}" for key in ("weights", "cache", "total"))
+        kind = "bf16" if need["quantization"] == "none" else need["quantization"]
+        yield f"{kind:<6}{need['context']:>10,}{sizes}  {'' if need['fits'] else 'does not fit'}"
+
+
 def _view(f: dict[str, Any]) -> Iterator[str]:
     yield f["name"]
     yield f"  {f['path']}"
     yield ""
-    for label, text in _facts(f):
-        lines = textwrap.wrap(text, WIDTH - _LABEL, break_on_hyphens=False, break_long_words=False) or [""]
-        yield f"{label:<{_LABEL}}{lines[0]}"
-        yield from (" " * _LABEL + line for line in lines[1:])
+    yield from _labelled(_facts(f))
     yield ""
     yield from _types(f)
     yield ""
     yield from _memory(f["memory"])
     yield from _scores(f["published"])
+
+
+def _labelled(facts: Iterator[tuple[str, str]]) -> Iterator[str]:
+    for label, text in facts:
+        lines = textwrap.wrap(text, WIDTH - _LABEL, break_on_hyphens=False, break_long_words=False) or [""]
+        yield f"{label:<{_LABEL}}{lines[0]}"
+        yield from (" " * _LABEL + line for line in lines[1:])
 
 
 def _facts(f: dict[str, Any]) -> Iterator[tuple[str, str]]:

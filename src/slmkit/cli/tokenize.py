@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING
 
 from slmkit.cli import terminal
-from slmkit.cli.loading import Watch, add_model, find_source
+from slmkit.cli.loading import Watch, add_model, add_offline, find_source
 from slmkit.cli.prompt import add_prompt, required_text
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_prompt(parser, "TEXT", "what to take apart")
     parser.add_argument("--specials", action="store_true", help="let text such as <|end|> become a control token")
+    add_offline(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object: ids and pieces")
 
 

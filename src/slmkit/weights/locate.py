@@ -64,7 +64,7 @@ def locate(
     if name == BUNDLED:
         return Found(name, _bundled())
     if ref := known_reference(name):
-        return Found(name, _from_hub(ref, offline, progress, notice, refuse))
+        return Found(name, _from_hub(name, ref, offline, progress, notice, refuse))
     if name.startswith(OLLAMA_STORE):
         from slmkit.weights.ollama import model as ollama
 
@@ -74,7 +74,7 @@ def locate(
     if path := _existing(name):
         return Found(name, path)
     if ref := hub_reference(name):
-        return Found(name, _from_hub(ref, offline, progress, notice, refuse))
+        return Found(name, _from_hub(name, ref, offline, progress, notice, refuse))
     raise unknown(name, _ACCEPTED)
 
 
@@ -88,8 +88,18 @@ def _existing(name: str) -> Path | None:
     except (OSError, ValueError):  # nothing there, a name too long
         return None
     if stat.S_ISDIR(mode):
-        return _gguf_in(path) or path
+        return _gguf_in(path) or _folder(path)
     _check_file(path)
+    return path
+
+
+def _folder(path: Path) -> Path:
+    """The folder itself.   Raises UnsupportedModel for one that is called like a file and holds no model."""
+    if path.suffix.lower() == ".gguf" and not os.path.lexists(path / "config.json"):
+        raise UnsupportedModel(
+            f"{path} is a folder, not a GGUF file, and holds no model; give a .gguf file, or a folder with config.json "
+            "and model.safetensors"
+        )
     return path
 
 
@@ -110,12 +120,19 @@ def _gguf_in(folder: Path) -> Path | None:
     return folder / models[0].name
 
 
+def not_here(ref: HubRef) -> str:
+    """The beginning of a sentence about a model of the hub that is not in the cache, or not all of it."""
+    from slmkit.weights.hub.cache import Repository, hub_folder
+
+    partly = os.path.isdir(Repository.of(ref.repo).folder)
+    return f"{ref} is not {'all ' if partly else ''}in the cache {hub_folder()}"
+
+
 def _from_hub(
-    ref: HubRef, offline: bool, progress: Progress | None, notice: Notice | None, refuse: Refuse | None
+    name: str, ref: HubRef, offline: bool, progress: Progress | None, notice: Notice | None, refuse: Refuse | None
 ) -> Path:
     from slmkit.weights.hub import models as hub
     from slmkit.weights.hub.api import offline_by_environment
-    from slmkit.weights.hub.cache import hub_folder
 
     offline = offline or offline_by_environment()
     damaged: list[str] = []
@@ -127,10 +144,10 @@ def _from_hub(
             notice(f"{line}; it is fetched again")  # type: ignore[misc]
         return hub.pull(ref, progress, notice, refuse).path
     if damaged:
-        raise DownloadError(f"{damaged[0]}; run `slm pull {ref}` without --offline to fetch it again")
+        raise DownloadError(f"{damaged[0]}; run `slm pull {name}` without --offline to fetch it again")
     raise ModelNotFound(
-        f"{ref} is not all in the cache {hub_folder()}, and nothing is fetched offline; run `slm pull {ref}` where "
-        "there is a network, or give the path of a folder or a .gguf file"
+        f"{not_here(ref)}, and nothing is fetched offline; run `slm pull {name}` where there is a network, "
+        "or give the path of a folder or a .gguf file"
     )
 
 

@@ -109,7 +109,7 @@ def hub_reference(name: str) -> HubRef | None:
     """
     if known := known_reference(name):
         return known
-    if name[:1] in ("/", ".", "~", "\\") or "/" not in name.partition(":")[0] or re.match(r"[A-Za-z]:[\\/]", name):
+    if _begins_like_path(name) or "/" not in name.partition(":")[0]:
         return None
     rest, at, revision = name.partition("@")
     repo, colon, selection = rest.partition(":")
@@ -179,5 +179,23 @@ def _checked_revision(revision: str, name: str) -> str:
 
 def unknown(name: str, accepted: str) -> ModelNotFound:
     """The error for a name that nothing answers to."""
-    hint = suggestion(name) or "check the spelling; `slm models` shows the family, and ./NAME means a path"
+    hint = suggestion(name)
+    if not hint and is_path(name):
+        return ModelNotFound(f"there is no file or folder {shown(name)}; check the path")
+    family, colon, _ = name.partition(":")
+    if colon and family in SHORT_NAMES:
+        tags = [short for short in SHORT_NAMES if short.startswith(f"{family}:")]
+        return ModelNotFound(
+            f"no model answers to {shown(name)}; {f'{hint} ' if hint else ''}{family} has {', '.join(tags)}"
+        )
+    hint = hint or "check the spelling; `slm models` shows the family, and ./NAME means a path"
     return ModelNotFound(f"no model answers to {shown(name)}; accepted are {accepted}; {hint}")
+
+
+def is_path(name: str) -> bool:
+    """Whether a name can be nothing but a path: by how it begins, by `.gguf` at its end, by its many parts."""
+    return _begins_like_path(name) or name.lower().endswith(".gguf") or name.count("/") > 1
+
+
+def _begins_like_path(name: str) -> bool:
+    return name[:1] in ("/", ".", "~", "\\") or bool(re.match(r"[A-Za-z]:[\\/]", name))

@@ -40,6 +40,11 @@ class Name:
     @classmethod
     def parse(cls, text: str) -> Name:
         """The name that was typed, its missing parts filled in as Ollama does it. Raises RequestError."""
+        if not text.strip():
+            raise RequestError(
+                f"{PREFIX} has no name behind it; write {PREFIX}[host/][namespace/]model[:tag], and `slm list` shows "
+                "which there are"
+            )
         rest = _SCHEME.sub("", text, count=1)
         before, colon, tag = rest.rpartition(":")
         if not colon or "/" in tag:
