@@ -127,3 +127,38 @@ def test_a_model_that_changed_has_no_copy_of_what_it_was(real_slm, places, tmp_p
     (folder / "model.safetensors").write_bytes((TINY / "model.safetensors").read_bytes())
     assert real_slm("rm", str(folder), "--packed", "--yes").out == f"there is no packed copy of {folder}\n"
     assert len(copies(places)) == 1
+
+
+def test_what_an_interrupted_pull_left_goes_and_nothing_beside_it(real_slm, places, tmp_path):
+    blobs = places.hub / "models--ada--Half" / "blobs"
+    blobs.mkdir(parents=True)
+    (tmp_path / "mine").write_bytes(b"mine")
+    (blobs / "1.incomplete").write_bytes(bytes(2_000_000))
+    (blobs / "2.incomplete").symlink_to(tmp_path / "mine")
+    (blobs / "3").write_bytes(b"whole")
+    real_slm("rm", "ada/Half").fails(2, "the unfinished pull of ada/Half, 2.0 MB in", "--yes does it")
+    assert (blobs / "1.incomplete").exists()
+    assert real_slm("rm", "ada/Half", "--yes").out == "removed the unfinished pull of ada/Half: 2.0 MB freed\n"
+    assert sorted(path.name for path in blobs.iterdir()) == ["2.incomplete", "3"]
+    assert (tmp_path / "mine").read_bytes() == b"mine"
+    real_slm("rm", "ada/Half", "--yes").fails(3, "ada/Half was not pulled")
+
+
+def test_a_pull_that_is_running_is_left_alone(real_slm, places):
+    from huggingface_hub.utils import WeakFileLock
+
+    folder = places.hub / "models--ada--Half"
+    locks = places.hub / ".locks" / folder.name
+    for path in (folder / "blobs", locks):
+        path.mkdir(parents=True)
+    (folder / "blobs" / "1.incomplete").write_bytes(b"half")
+    with WeakFileLock(locks / "1.lock"):
+        real_slm("rm", "ada/Half", "--yes").fails(2, "is being fetched by another process")
+    assert (folder / "blobs" / "1.incomplete").exists()
+
+
+def test_a_path_in_an_advice_can_be_copied_into_a_shell(real_slm, places, tmp_path):
+    (tmp_path / "my model").mkdir()
+    path = str(tmp_path / "my model")
+    real_slm("rm", path, "--yes").fails(2, "is a path of yours", f"`slm rm '{path}' --packed`")
+    assert (tmp_path / "my model").is_dir()

@@ -200,3 +200,9 @@ def test_a_published_model_that_is_not_here_is_described_by_the_catalog(real_slm
     assert need["total"] == need["weights"] + 4096 * 384 * 1024
     for name, *flags in (("phi3.5", "--tensors"), ("phi3.5", "--template"), ("phi3.5@v2",), ("owner/name",)):
         real_slm("show", name, *flags).fails(3, "is not in the cache")
+
+
+def test_a_folder_whose_name_has_spaces_is_no_prompt(facts, monkeypatch, tmp_path):
+    shutil.copytree(TINY, tmp_path / "my model")
+    monkeypatch.chdir(tmp_path)
+    assert facts("my model")["path"] == "my model"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from shlex import quote
 
 from slmkit.cli import terminal
 from slmkit.cli.loading import Watch, add_model, add_quiet, find_source
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         source = find_source(args.model, args, watch)
         if not isinstance(source, FolderSource):
             raise RequestError(f"{args.model} is a GGUF file, and `slm quantize` takes a folder; "
-                               f"`slm run {args.model} --quantize {args.to}` packs it into the cache")  # fmt: skip
+                               f"`slm run {quote(args.model)} --quantize {args.to}` packs it into the cache")  # fmt: skip
         done = quantize_folder(source.tensors, source.expected, args.to, Path(args.out), force=args.force,
                                ops=choose("auto", None), progress=watch.progress)  # fmt: skip
     facts = {

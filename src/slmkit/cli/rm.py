@@ -41,12 +41,28 @@ def _remove_model(name: str, yes: bool) -> int:
     from slmkit.weights.hub.inventory import remove
     from slmkit.weights.packed_copies import remove_copies
 
-    model = _in_cache(name)
+    ref, model = _in_cache(name)
+    if model is None:
+        return _remove_unfinished(ref, yes)
     copies = _copies(str(model.ref), model)
     packed = f" and {_amount(copies)}" if copies else ""
     _ask(f"{model.ref}, {size_text(model.n_bytes)} in {hub_folder()} (shared with other programs){packed}", yes)
     freed = remove(model.ref) + remove_copies(copies)
     terminal.write(f"removed {model.ref}: {size_text(freed)} freed\n")
+    return 0
+
+
+def _remove_unfinished(ref: HubRef, yes: bool) -> int:
+    """What an interrupted pull left of a model that is not here otherwise."""
+    from slmkit.cli.rm_unfinished import remove_unfinished, unfinished
+    from slmkit.weights.hub.cache import hub_folder
+    from slmkit.weights.hub.files import size_text
+
+    files = unfinished(ref)
+    if not files:
+        raise ModelNotFound(f"{ref} was not pulled, so there is nothing to remove; `slm list` shows what there is")
+    _ask(f"the unfinished pull of {ref.repo}, {size_text(sum(files.values()))} in {hub_folder()}", yes)
+    terminal.write(f"removed the unfinished pull of {ref.repo}: {size_text(remove_unfinished(ref, files))} freed\n")
     return 0
 
 
@@ -86,8 +102,8 @@ def _amount(copies: list[PackedCopy]) -> str:
     return f"{len(copies)} packed cop{'ies' if len(copies) > 1 else 'y'}, {size} in {cache_folder()}"
 
 
-def _in_cache(name: str) -> Cached:
-    """The one model in the hub's cache that the name means. Raises RequestError, ModelNotFound."""
+def _in_cache(name: str) -> tuple[HubRef, Cached | None]:
+    """What a name means, and the one model in the hub's cache that it means. Raises RequestError, ModelNotFound."""
     from slmkit.weights.hub.inventory import cached
     from slmkit.weights.names import hub_reference
 
@@ -100,9 +116,7 @@ def _in_cache(name: str) -> Cached:
     if len(exact or there) > 1:
         names = ", ".join(str(model.ref) for model in there)
         raise RequestError(f"{ref} means several models here: {names}; give one of these names")
-    if not there:
-        raise ModelNotFound(f"{ref} was not pulled, so there is nothing to remove; `slm list` shows what there is")
-    return (exact or there)[0]
+    return ref, next(iter(exact or there), None)
 
 
 def _means(asked: HubRef, there: HubRef) -> bool:
