@@ -35,8 +35,10 @@ def run(args: argparse.Namespace) -> int:
     with Watch(args.quiet) as watch:
         source = find_source(args.model, args, watch)
         if not isinstance(source, FolderSource):
-            raise RequestError(f"{args.model} is a GGUF file, and `slm quantize` takes a folder; "
-                               f"`slm run {quote(args.model)} --quantize {args.to}` packs it into the cache")  # fmt: skip
+            raise RequestError(
+                f"{args.model} is a GGUF file, and `slm quantize` takes a folder; "
+                f"`slm run {quote(args.model)} --quantize {args.to}` packs it into the cache"
+            )
         done = quantize_folder(source.tensors, source.expected, args.to, Path(args.out), force=args.force,
                                ops=choose("auto", None), progress=watch.progress)  # fmt: skip
     facts = {
