@@ -1,0 +1,44 @@
+"""What every engine's small program shares: requests as lines of JSON on stdin, answers on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+# run(prompts, tokens) -> (seconds to every stream's first token, seconds of `tokens` more of each)
+Run = Callable[[list[list[int]], int], tuple[float, float]]
+Load = Callable[[str, int, int], tuple[Run, dict[str, Any]]]
+
+VOCABULARY = 32000
+
+
+def serve(load: Load) -> None:
+    """Load the model that the command line names (MODEL THREADS CONTEXT), then answer until stdin ends."""
+    # An engine may print; its words go to stderr, so that only answers are read from stdout.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    model, threads, context = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    began = time.perf_counter()
+    run, facts = load(model, threads, context)
+    _say(answers, {"load_s": time.perf_counter() - began, **facts})
+    for line in sys.stdin:
+        asked = json.loads(line)
+        prompts = [prompt(asked["prompt"], stream) for stream in range(asked["streams"])]
+        first_s, rest_s = run(prompts, asked["tokens"])
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        _say(answers, {"first_s": first_s, "rest_s": rest_s, "peak_bytes": peak})
+
+
+def prompt(length: int, stream: int) -> list[int]:
+    """Arbitrary ids, others for each stream, the same for each engine; no two prompts share a beginning."""
+    return [((i + 977 * stream) * 7919 + 13) % (VOCABULARY - 300) + 300 for i in range(length)]
+
+
+def _say(answers: Any, what: dict[str, Any]) -> None:
+    answers.write(json.dumps(what) + "\n")
+    answers.flush()
