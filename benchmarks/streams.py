@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def together(model: slmkit.Model, streams: int, tokens: int, vocabulary: int) -> float:
-    options = slmkit.Options(max_tokens=tokens + 1, ignore_eos=True, temperature=0.0)
+    options = slmkit.Options(max_tokens=tokens + 1, ignore_eos=True, temperature=0.0, speculate=0)
     prompts = [tuple((i * 7919 + 13 + n * 977) % vocabulary for i in range(32)) for n in range(streams)]
     started = [model.events(slmkit.Request(ids=ids, options=options)) for ids in prompts]
     timings = [event.timing for events in started for event in events if isinstance(event, Finished)]

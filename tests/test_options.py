@@ -29,6 +29,8 @@ from slmkit.request import Message, Request, as_messages
         ("seed", 2**64 - 1, 2**64),
         ("n", 256, 257),
         ("beams", 64, 65),
+        ("speculate", 0, -1),
+        ("speculate", 16, 17),
         ("logprobs", 0, -1),
         ("length_penalty", -10, -11),
         ("stop_ids", [0], [-1]),
@@ -84,7 +86,7 @@ def test_options_that_are_set_win_over_defaults():
     assert (merged.top_k, merged.temperature, merged.seed) == (5, 0.5, None)
     assert Options(temperature=0.0).over(Options(temperature=0.5)).temperature == 0.0
     assert all(getattr(FALLBACKS, f.name) is not None for f in fields(Options)
-               if f.name not in ("max_tokens", "seed", "logit_bias", "logprobs"))  # fmt: skip
+               if f.name not in ("max_tokens", "seed", "logit_bias", "logprobs", "speculate"))  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "value"), [("quantize", "q5"), ("cache", "int8"), ("kernels", "sse"), ("threads", 0)])

@@ -33,11 +33,16 @@ class TokenInfo:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens read and written for one choice; cached_tokens of the prompt were not computed again."""
+    """Tokens read and written for one choice; cached_tokens of the prompt were not computed again.
+
+    drafted_tokens: guessed ahead of the answer and checked.   accepted_tokens: those of them that became part of it.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,9 @@ class Options(_Checked):
     n: int | None = option("number of answers", int, 1, 256)
     beams: int | None = option("beam search with so many beams; 1 is off", int, 1, 64)
     length_penalty: float | None = option("beam scores are divided by length to this power", float, -10, 10)
+    speculate: int | None = option(
+        "guess so many tokens ahead where the text repeats itself, and check them in one step, which changes no answer;"
+        " 0 is off, default is as many as pay", int, 0, 16)  # fmt: skip
     logprobs: int | None = option("report each token's log probability and this many alternatives", int, 0, 1000)
 
     def over(self, defaults: Options) -> Options:

@@ -8,7 +8,7 @@ import pytest
 
 import slmkit
 from slmkit.bench.limits import measure_limits
-from slmkit.bench.measure import Rate, bench
+from slmkit.bench.measure import Guessing, Rate, Run, bench
 from slmkit.cli.main import main
 from slmkit.errors import RequestError
 from tiny import write_model
@@ -35,6 +35,8 @@ def test_every_figure_of_a_run_is_there_and_positive(folder):
     # no program moves more than the machine can; the factor leaves room for a limit measured at a bad moment
     assert 0 < result.decode.of_limit < 2
     assert 0 < result.prefill.of_limit < 2
+    assert result.guessing.decode > 0
+    assert 0 <= result.guessing.accepted <= result.guessing.drafted
     assert result.peak_bytes > result.model["weight_bytes"]
 
 
@@ -57,6 +59,12 @@ def test_the_limits_are_those_of_a_real_machine():
 def test_a_rate_is_the_median_and_has_a_share_only_where_the_limit_is_known():
     assert Rate.of([1.0, 9.0, 2.0], [0.1, 0.9, 0.2]) == Rate(2.0, 9.0, 0.2)
     assert Rate.of([3.0], []) == Rate(3.0, 3.0, None)
+
+
+def test_guesses_are_compared_with_the_run_beside_them():
+    without = [Run(1.0, 20.0), Run(1.0, 30.0), Run(1.0, 8.0)]
+    with_ = [Run(1.0, 10.0, 6, 4), Run(1.0, 20.0, 5, 5), Run(1.0, 8.0)]
+    assert Guessing.of(41, without, with_) == Guessing(decode=4.0, speedup=1.5, drafted=11, accepted=9)
 
 
 @pytest.mark.parametrize("settings", [{"prompt_tokens": 0}, {"tokens": 1}, {"runs": 0}])
@@ -83,5 +91,6 @@ def test_the_verb_prints_a_table_for_people_and_json_for_programs(folder, capsys
     table = capsys.readouterr().out
     assert "prefill, 8 tokens" in table
     assert "GB/s read" in table
+    assert "guessing ahead" in table
     assert main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["decode"]["median"] > 0

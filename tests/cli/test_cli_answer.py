@@ -50,7 +50,13 @@ def test_json_has_the_same_facts(slm):
         "text": "A dog.",
         "reason": "stop",
         "choices": [{"text": "A dog.", "reason": "stop", "stop": "<|end|>", "score": None}],
-        "usage": {"prompt_tokens": 5, "completion_tokens": 3, "cached_tokens": 2},
+        "usage": {
+            "prompt_tokens": 5,
+            "completion_tokens": 3,
+            "cached_tokens": 2,
+            "drafted_tokens": 0,
+            "accepted_tokens": 0,
+        },
         "timing": {"first_token_s": 0.25, "total_s": 1.25},
     }
 

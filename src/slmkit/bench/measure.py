@@ -6,7 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import psutil
@@ -42,8 +42,32 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class Guessing:
+    """The same answer with speculation, which guesses tokens ahead where it pays.
+
+    speedup: median over the runs of the time for the tokens after the first, without it and with it.
+    drafted, accepted: tokens guessed in all runs, and those that came true.
+    """
+
+    decode: float
+    speedup: float
+    drafted: int
+    accepted: int
+
+    @classmethod
+    def of(cls, tokens: int, without: Sequence[Run], with_: Sequence[Run]) -> Guessing:
+        """From the runs of an answer of so many tokens, in pairs."""
+        return cls(
+            decode=statistics.median((tokens - 1) / run.rest_s for run in with_),
+            speedup=statistics.median(a.rest_s / b.rest_s for a, b in zip(without, with_, strict=True)),
+            drafted=sum(run.drafted for run in with_),
+            accepted=sum(run.accepted for run in with_),
+        )
+
+
+@dataclass(frozen=True)
 class Result:
-    """What `slm bench` found. Rates are tokens/s."""
+    """What `slm bench` found. Rates are tokens/s; decode is without speculation."""
 
     model: dict[str, Any]
     prompt_tokens: int
@@ -53,6 +77,7 @@ class Result:
     first_token_s: float
     prefill: Rate
     decode: Rate
+    guessing: Guessing
     peak_bytes: int
     limits: Limits | None
 
@@ -63,14 +88,16 @@ class Result:
 
 @dataclass(frozen=True)
 class Run:
-    """Seconds of one answer: to its first token, and for all tokens after that."""
+    """Seconds of one answer: to its first token, and for all tokens after that.   drafted, accepted: as in Usage."""
 
     first_s: float
     rest_s: float
+    drafted: int = 0
+    accepted: int = 0
 
 
 def bench(open_model: Callable[[], Model], prompt_tokens: int, tokens: int, runs: int, report: Report) -> Result:
-    """Open a model and time it: one warm-up, then `runs` answers, with the limits measured before each.
+    """Open a model and time it: one warm-up, then `runs` times the limits, an answer, and the same with speculation.
 
     prompt_tokens: length of the measured prompt, of arbitrary ids.   tokens: length of the answer, at least 2.
     Raises RequestError if both do not fit the context.
@@ -90,24 +117,32 @@ def bench(open_model: Callable[[], Model], prompt_tokens: int, tokens: int, runs
         peak_bytes = peak_memory()  # now: measuring the limits takes half a gigabyte of its own
         limits: list[Limits | None] = []
         timed: list[Run] = []
+        guessed: list[Run] = []
         for i in range(runs):
             report(f"run {i + 1} of {runs}: the machine's limits, then {prompt_tokens} + {tokens} tokens")
             limits.append(measure_limits())
             timed.append(_time(model, request))
-        return _result(model.describe(), prompt_tokens, tokens, load_s, peak_bytes, timed, limits)
+            guessed.append(_time(model, _with_guesses(request)))
+        return _result(model.describe(), prompt_tokens, tokens, load_s, peak_bytes, timed, guessed, limits)
 
 
 def _request(model: Model, prompt_tokens: int, tokens: int) -> Request:
     vocabulary = model.describe()["vocabulary"]
     ids = tuple((i * 7919 + 13) % vocabulary for i in range(prompt_tokens))
-    options = Options(max_tokens=tokens, ignore_eos=True, temperature=0.0, repetition_penalty=1.0)
+    options = Options(max_tokens=tokens, ignore_eos=True, temperature=0.0, repetition_penalty=1.0, speculate=0)
     return Request(ids=ids, options=options)
+
+
+def _with_guesses(request: Request) -> Request:
+    return replace(request, options=replace(request.options, speculate=None))
 
 
 def _time(model: Model, request: Request) -> Run:
     """By the engine's own stamps: a reader on another thread may wake late and find several tokens at once."""
-    (timing,) = (event.timing for event in model.events(request) if isinstance(event, Finished))
-    return Run(timing.first_token_s, timing.total_s - timing.first_token_s)
+    (end,) = (event for event in model.events(request) if isinstance(event, Finished))
+    timing, usage = end.timing, end.usage
+    rest_s = timing.total_s - timing.first_token_s
+    return Run(timing.first_token_s, rest_s, usage.drafted_tokens, usage.accepted_tokens)
 
 
 def _result(
@@ -117,6 +152,7 @@ def _result(
     load_s: float,
     peak_bytes: int,
     timed: list[Run],
+    guessed: list[Run],
     limits: list[Limits | None],
 ) -> Result:
     prefill = [prompt_tokens / run.first_s for run in timed]
@@ -137,6 +173,7 @@ def _result(
         decode=Rate.of(
             decode, [v * token_bytes / x.read_bytes_per_s for v, x in zip(decode, limits, strict=True) if x]
         ),
+        guessing=Guessing.of(tokens, timed, guessed),
         peak_bytes=peak_bytes,
         limits=median_limits(limits),
     )

@@ -100,6 +100,9 @@ def statistics(choices: list[Choice]) -> str:
     """One line: tokens in and out, speed, and why it ended."""
     usage, timing = choices[0].usage, choices[0].timing
     written = sum(choice.usage.completion_tokens for choice in choices)
+    drafted = sum(choice.usage.drafted_tokens for choice in choices)
+    accepted = sum(choice.usage.accepted_tokens for choice in choices)
+    guessed = f" ({accepted} of {drafted} guessed ahead came true)" if drafted else ""
     cached = f" ({usage.cached_tokens} of them cached)" if usage.cached_tokens else ""
     first, total = timing.first_token_s, max(choice.timing.total_s for choice in choices)
     # The first token of each choice comes with the prompt, so it is no part of the decoding speed.
@@ -107,7 +110,7 @@ def statistics(choices: list[Choice]) -> str:
     speed = f", then {steps / seconds:.1f} tokens/s" if steps > 0 and seconds > 0 else ""
     ends = ", ".join(_end(choice) for choice in choices)
     return (
-        f"prompt {usage.prompt_tokens} tokens{cached}, answer {written}; "
+        f"prompt {usage.prompt_tokens} tokens{cached}, answer {written}{guessed}; "
         f"first token after {first:.2f} s{speed}, {total:.2f} s in all; ended by {ends}"
     )
 
@@ -119,7 +122,8 @@ def _end(choice: Choice) -> str:
 def _summary(name: str, choices: list[Choice], request: Request) -> dict[str, Any]:
     """What --json prints."""
     usage = asdict(choices[0].usage)
-    usage["completion_tokens"] = sum(choice.usage.completion_tokens for choice in choices)
+    for counted in ("completion_tokens", "drafted_tokens", "accepted_tokens"):
+        usage[counted] = sum(getattr(choice.usage, counted) for choice in choices)
     return {
         "model": name,
         "text": choices[0].text,

@@ -13,7 +13,7 @@ from slmkit.cli.settings import effective
 from slmkit.options import LoadOptions
 
 if TYPE_CHECKING:
-    from slmkit.bench.measure import Rate, Result
+    from slmkit.bench.measure import Guessing, Rate, Result
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +59,8 @@ def _table(result: Result) -> str:
     peak = _limit(limits.int8_macs_per_s, "G int8 multiply-adds/s") if limits else ""
     table.add_row(f"prefill, {result.prompt_tokens} tokens", *_rate(result.prefill, peak))
     table.add_row(f"decode, {result.tokens} tokens", *_rate(result.decode, read))
+    guessing = result.guessing
+    table.add_row("  guessing ahead", f"{guessing.decode:,.1f} tokens/s", "", _guesses(guessing))
     table.add_row("first token", f"{result.first_token_s:.3f} s", "", "")
     table.add_row("load", f"{result.load_s:.2f} s", "", "")
     table.add_row("weights", f"{m['weight_bytes'] / 1e6:,.1f} MB", "", "")
@@ -69,6 +71,12 @@ def _table(result: Result) -> str:
 def _rate(rate: Rate, limit: str) -> tuple[str, str, str]:
     share = f"{rate.of_limit:.0%} of {limit}" if rate.of_limit is not None and limit else "no kernels, no limit"
     return f"{rate.median:,.1f} tokens/s", f"{rate.best:,.1f} tokens/s", share
+
+
+def _guesses(guessing: Guessing) -> str:
+    if not guessing.drafted:
+        return "this answer does not repeat itself"
+    return f"{guessing.speedup:.2f} x; {guessing.accepted:,} of {guessing.drafted:,} guesses came true"
 
 
 def _limit(value: float, unit: str) -> str:

@@ -62,6 +62,11 @@ class Job:
         self.live = [self._sequence()]
         self.outbox.put(Started(len(self.task.ids)))
 
+    @property
+    def speculates(self) -> bool:
+        """Whether its sequences may be given drafts, and so several rows of one step."""
+        return False
+
     def accept(self, sequence: Sequence, logits: F32, cache: Cache) -> None:
         """Take the row of logits (vocab,) that follows the last id of a live sequence."""
         raise NotImplementedError
@@ -112,7 +117,12 @@ class Job:
         return Finished(
             index=sequence.index,
             reason=reason,
-            usage=Usage(sequence.n_prompt, sequence.n_generated),
+            usage=Usage(
+                sequence.n_prompt,
+                sequence.n_generated,
+                drafted_tokens=sequence.n_drafted,
+                accepted_tokens=sequence.n_accepted,
+            ),
             timing=Timing((self.first_token or now) - self.started, now - self.started),
             stop=sequence.stop,
             score=score,

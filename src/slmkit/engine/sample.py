@@ -24,6 +24,11 @@ class SampleJob(Job):
 
     n_opened = 1
 
+    @property
+    def speculates(self) -> bool:
+        """Each row of a draft is chosen from as if it came alone, so any options and processors are served."""
+        return self.task.options.speculate != 0
+
     def accept(self, sequence: Sequence, logits: F32, cache: Cache) -> None:
         """Sample the next token of the sequence; after the prompt, also open the other answers."""
         others = self._open_others(sequence, cache) if self.n_opened < (self.task.options.n or 1) else []
@@ -46,7 +51,7 @@ class SampleJob(Job):
         row = log_softmax(logits) if options.logprobs is not None or task.scorer else None
         info = self.info(id, row)
         sequence.logprob += info.logprob or 0.0
-        sequence.ids.append(id)
+        sequence.add(id)
         if id in task.stop_ids:
             sequence.stop = info.text
             self._emit(sequence, sequence.rest(), info)

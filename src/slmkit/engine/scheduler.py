@@ -19,10 +19,14 @@ STEP_TOKENS = 256
 
 @dataclass(frozen=True)
 class Work:
-    """Read the next `count` ids of a sequence; its blocks already have room for them."""
+    """Read the next `count` ids of a sequence, and then its draft; its blocks already have room for them.
+
+    draft: ids that are read as if they followed, to see whether they do; only where every id will have been read.
+    """
 
     sequence: Sequence
     count: int
+    draft: tuple[int, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -37,6 +41,7 @@ def schedule(sequences: Iterable[Sequence], cache: Cache, step_tokens: int = STE
     goes to prompts. When blocks run out the latest comers give theirs back and read their tokens again later: with
     results that do not depend on the batch, that changes no answer. The first sequence can take every block that
     others hold, and a context fits the cache, so there is always progress.
+    A draft takes a block only where none is short, and so takes none from anybody.
     """
     order = list(sequences)
     room = max(step_tokens - sum(_pending(s) == 1 for s in order), BLOCK)
@@ -46,12 +51,22 @@ def schedule(sequences: Iterable[Sequence], cache: Cache, step_tokens: int = STE
         count = pending if pending <= 1 else min(pending, room)
         if count and _make_room(sequence, count, order[i + 1 :], cache):
             room -= count if pending > 1 else 0
-            plan.append(Work(sequence, count))
+            plan.append(Work(sequence, count, _draft_with_room(sequence, count, len(order), cache)))
     return plan
 
 
 def _pending(sequence: Sequence) -> int:
     return len(sequence.ids) - sequence.n_cached
+
+
+def _draft_with_room(sequence: Sequence, count: int, n_sequences: int, cache: Cache) -> tuple[int, ...]:
+    """As much of the draft as the sequence's blocks hold, or one more where every sequence could take one."""
+    if not sequence.draft or sequence.n_cached + count != len(sequence.ids):
+        return ()
+    end = sequence.n_cached + count + len(sequence.draft)
+    if end > len(sequence.blocks) * BLOCK and cache.n_free > n_sequences:
+        sequence.blocks += cache.take(1)
+    return tuple(sequence.draft[: len(sequence.blocks) * BLOCK - sequence.n_cached - count])
 
 
 def _make_room(sequence: Sequence, count: int, later: list[Sequence], cache: Cache) -> bool:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from slmkit.engine.cache import Cache
+    from slmkit.engine.speculate import Guesser
     from slmkit.events import TokenInfo
     from slmkit.text.detokenize import Detokenizer
     from slmkit.text.stops import StopMatcher
@@ -24,6 +25,8 @@ class Sequence:
     ids: prompt and answer.   n_prompt: how many of them are the prompt.
     blocks, n_cached: the cache blocks held and the number of leading ids whose keys and values are in them.
     table: which rotary table those keys were turned with.
+    draft: ids that the next step checks, as they may turn out to follow.   guesser: where they come from, once used.
+    n_drafted, n_accepted: how many were checked so far, and how many of them became part of the answer.
     """
 
     ids: list[int]
@@ -40,11 +43,27 @@ class Sequence:
     tokens: list[TokenInfo] = field(default_factory=list)
     reason: str = ""
     stop: str | None = None
+    draft: list[int] = field(default_factory=list)
+    guesser: Guesser | None = None
+    n_drafted: int = 0
+    n_accepted: int = 0
 
     @property
     def n_generated(self) -> int:
         """Tokens of the answer so far."""
         return len(self.ids) - self.n_prompt
+
+    def add(self, id: int) -> None:
+        """Take the id that follows. Where the step's draft had it, it is cached already; else the draft ends."""
+        self.ids.append(id)
+        if self.guesser is not None:
+            self.guesser.note(id)
+        if self.draft and self.draft[0] == id:
+            del self.draft[0]
+            self.n_cached += 1
+            self.n_accepted += 1
+        else:
+            self.draft = []
 
     def rest(self) -> str:
         """Text still held back, once no token follows; a stop string completed by it counts."""
@@ -54,6 +73,15 @@ class Sequence:
         """Give the blocks back; the ids will be read again."""
         cache.release(self.blocks)
         self.n_cached = 0
+        self.draft = []
+
+    def drop_draft(self, cache: Cache) -> None:
+        """Give back the blocks that only the rest of the draft needed."""
+        self.draft = []
+        n_blocks = -(-self.n_cached // BLOCK)
+        surplus = self.blocks[n_blocks:]
+        del self.blocks[n_blocks:]
+        cache.release(surplus)
 
     def fork(self, index: int, rng: np.random.Generator) -> Sequence:
         """A second sequence with the same past, and nothing cached yet."""
@@ -62,6 +90,7 @@ class Sequence:
         twin.detokenizer, twin.stops = self.detokenizer.fork(), self.stops.fork()
         twin.index, twin.rng = index, rng
         twin.blocks, twin.n_cached = [], 0
+        twin.draft, twin.guesser = [], None
         return twin
 
     def share_cache(self, parent: Sequence, cache: Cache) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slmkit.engine.drafts import Drafter
 from slmkit.engine.scheduler import STEP_TOKENS, Work, schedule
 from slmkit.errors import ModelError, RuntimeFailure
 from slmkit.layers.step import Step
@@ -27,6 +29,7 @@ class Engine:
 
     def __init__(self, model: Any, cache: Cache, step_tokens: int = STEP_TOKENS) -> None:
         self.model, self.cache, self.step_tokens = model, cache, step_tokens
+        self.drafter = Drafter(model.rope)
         self.jobs: list[Job] = []
 
     def add(self, job: Job) -> None:
@@ -37,14 +40,18 @@ class Engine:
         """Advance every job that the plan has room for."""
         self._drop_cancelled()
         self._rebuild_crossed()
+        self.drafter.draft(self.jobs)
         plan = schedule((s for job in self.jobs for s in job.live), self.cache, self.step_tokens)
         if self.jobs and not plan:
             raise RuntimeFailure("no request under way can go on, which is a fault in slmkit; please report it")
         if plan:
-            complete = [(self._owner(work.sequence), work.sequence) for work in plan if work.is_complete]
+            complete = [(self._owner(work.sequence), work) for work in plan if work.is_complete]
+            began = time.perf_counter()
             logits = forward(self.model, self.cache, plan)
-            for (job, sequence), row in zip(complete, logits, strict=True):
-                self._accept(job, sequence, row)
+            self.drafter.note(plan, time.perf_counter() - began)
+            for job, work in complete:
+                rows, logits = np.split(logits, [1 + len(work.draft)])
+                self._accept_all(job, work, rows)
         self._close_finished()
 
     def fail(self, message: str, cause: BaseException | None = None) -> None:
@@ -69,6 +76,17 @@ class Engine:
     def _owner(self, sequence: Sequence) -> Job:
         return next(job for job in self.jobs if sequence in job.live)
 
+    def _accept_all(self, job: Job, work: Work, rows: F32) -> None:
+        """Hand over the row after the last id, and those of the draft as long as the choices agree with it."""
+        sequence = work.sequence
+        sequence.draft = list(work.draft)
+        sequence.n_drafted += len(work.draft)
+        for row in rows:
+            self._accept(job, sequence, row)
+            if sequence.n_cached < len(sequence.ids):  # the choice was another, or ended the answer
+                break
+        sequence.drop_draft(self.cache)
+
     def _accept(self, job: Job, sequence: Sequence, row: F32) -> None:
         if job not in self.jobs:
             return  # an earlier row of this step ended it
@@ -89,23 +107,30 @@ class Engine:
 
 
 def forward(model: Any, cache: Cache, plan: list[Work]) -> F32:
-    """Run the planned tokens and mark them cached.   Returns (complete sequences, vocab), in the plan's order."""
+    """Run the planned tokens and mark them cached, all but the drafts.
+
+    Returns (rows, vocab), in the plan's order: of each complete sequence the row after its last id, and the rows after
+    each id of its draft.
+    """
     ids, step = assemble(plan, cache)
     hidden = model.hidden(ids, step)
-    last = [step.segments.starts[i + 1] - 1 for i, work in enumerate(plan) if work.is_complete]
+    ends = zip(step.segments.starts[1:], plan, strict=True)
+    wanted = [row for end, work in ends if work.is_complete for row in range(end - 1 - len(work.draft), end)]
     for work in plan:
         work.sequence.n_cached += work.count
-    if not last:
+    if not wanted:
         return np.empty((0, 0), np.float32)
-    logits: F32 = model.logits(hidden[last])
+    logits: F32 = model.logits(hidden[wanted])
     return logits
 
 
 def assemble(plan: list[Work], cache: Cache) -> tuple[NDArray[np.int32], Step]:
     """The plan as arrays: ids (tokens,) and what Step describes."""
     starts = np.zeros(len(plan) + 1, np.int32)
-    np.cumsum([w.count for w in plan], out=starts[1:])
-    positions = _joined(np.arange(w.sequence.n_cached, w.sequence.n_cached + w.count, dtype=np.int32) for w in plan)
+    counts = [w.count + len(w.draft) for w in plan]
+    np.cumsum(counts, out=starts[1:])
+    firsts = [w.sequence.n_cached for w in plan]
+    positions = _joined(np.arange(n, n + count, dtype=np.int32) for n, count in zip(firsts, counts, strict=True))
     tables = [np.asarray(w.sequence.blocks, np.int32) for w in plan]
     blocks = np.zeros((len(plan), max(map(len, tables))), np.int32)
     for row, table in zip(blocks, tables, strict=True):
@@ -113,12 +138,12 @@ def assemble(plan: list[Work], cache: Cache) -> tuple[NDArray[np.int32], Step]:
     owner = np.repeat(np.arange(len(plan)), np.diff(starts))
     step = Step(
         positions=positions,
-        lengths=np.array([len(w.sequence.ids) for w in plan], np.int32)[owner],
+        lengths=np.array([len(w.sequence.ids) + len(w.draft) for w in plan], np.int32)[owner],
         slots=blocks[owner, positions // BLOCK].astype(np.int64) * BLOCK + positions % BLOCK,
         segments=Segments(starts, positions[starts[:-1]], blocks),
         cache=cache.data,
     )
-    ids = [w.sequence.ids[w.sequence.n_cached : w.sequence.n_cached + w.count] for w in plan]
+    ids = [[*w.sequence.ids[w.sequence.n_cached : w.sequence.n_cached + w.count], *w.draft] for w in plan]
     return _joined(np.array(i, np.int32) for i in ids), step
 
 
