@@ -14,7 +14,9 @@ def load(path: str, threads: int, context: int) -> tuple[Run, dict[str, Any]]:
     model = slmkit.load(path, threads=threads, ctx=context, offline=True)
 
     def run(prompts: list[list[int]], tokens: int) -> tuple[float, float]:
-        options = slmkit.Options(max_tokens=tokens + 1, ignore_eos=True, temperature=0.0, repetition_penalty=1.0)
+        options = slmkit.Options(
+            max_tokens=tokens + 1, ignore_eos=True, temperature=0.0, repetition_penalty=1.0, speculate=0
+        )
         started = [model.events(slmkit.Request(ids=tuple(ids), options=options)) for ids in prompts]
         timings = [event.timing for events in started for event in events if isinstance(event, Finished)]
         first_s = max(t.first_token_s for t in timings)
