@@ -17,24 +17,26 @@ import numpy as np
 
 from slmkit.bench.limits import measure_limits
 from slmkit.ops.choose import choose
-from slmkit.ops.matrix import PACKED, SUPER_BYTES, TILE, Matrix, tiles
+from slmkit.ops.matrix import QUANTIZED, Matrix, layout
 
 SHAPES = ["9216x3072", "3072x3072", "16384x3072", "3072x8192", "32064x3072"]
-FORMATS = [*PACKED, *SUPER_BYTES]
+FORMATS = list(QUANTIZED)
 STREAMED = 128 << 20  # bytes read by one timing of few tokens, at least
 
 
 def random_matrix(format: str, n: int, k: int) -> Matrix:
-    """Any bytes are a matrix, as long as its scales are numbers."""
+    """Any bytes are a matrix, as long as its scales are numbers: 1e-3 and 1e-4 are, or the bits of small halves."""
     rng = np.random.default_rng(0)
-    if format in PACKED:
-        dtype, size = PACKED[format]
-        data = rng.integers(0, 256, (*tiles(n, k), size), np.uint8).view(dtype)
-        return Matrix(format, n, k, data, np.full((*tiles(n, k), TILE), 1e-3, np.float16))
-    data = rng.integers(0, 256, (-(-n // TILE), k // 256, SUPER_BYTES[format]), np.uint8)
-    header = 32 if format == "q6_k" else 64
-    data[..., :header] = np.full(header // 2, 1e-4, np.float16).view(np.uint8)
-    return Matrix(format, n, k, data)
+    arrays = {}
+    for name, (dtype, shape) in layout(format, n, k).items():
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        arrays[name] = rng.integers(0, 256, size, np.uint8).view(dtype).reshape(shape)
+    if "scale" in arrays:
+        arrays["scale"][:] = 1e-3
+    if format != "q4_s" and "scale" not in arrays:
+        header = 32 if format == "q6_k" else 64
+        arrays["data"][..., :header] = np.full(header // 2, 1e-4, np.float16).view(np.uint8)
+    return Matrix(format, n, k, **arrays)
 
 
 class Product:

@@ -181,6 +181,19 @@ Matrix make_super(const std::string& format, int64_t n, int64_t k, Array data) {
   return m;
 }
 
+Matrix make_q4_s(int64_t n, int64_t k, Array data) {
+  check_size(n, k);
+  const int64_t tiles = (n + slm::kTile - 1) / slm::kTile;
+  check_type<uint8_t>(data, "data", "uint8");
+  check_shape(data, "data", {tiles, slm::q4s_tile_bytes(k)});
+  check_contiguous(data, "data");
+  Matrix m{"q4_s", n, k, static_cast<int64_t>(data.nbytes()), data, {}};
+  m.packed = {static_cast<const uint8_t*>(data.data()), nullptr, n, k, tiles, (k + slm::kGroup - 1) / slm::kGroup};
+  m.is_packed = true;
+  m.packing = slm::Packing::q4_s;
+  return m;
+}
+
 slm::Cache cache_of(const Output& cache, int64_t layer, int64_t head_dim) {
   slm::Cache c;
   if (!number_of(cache.dtype(), &c.number) || c.number == slm::Number::bf16)
@@ -315,11 +328,17 @@ struct KernelSet {
   }
 };
 
-bool pack(const Array& weights, const std::string& format, const Output& data, const Output& scale) {
+bool pack(const Array& weights, const std::string& format, const Output& data, const nb::object& scale) {
   const Matrix dense = make_dense("", weights);
-  const Matrix packed = make_packed(format, dense.n, dense.k, Array(data), Array(scale));
+  if (format == "q4_s") {
+    make_q4_s(dense.n, dense.k, Array(data));
+    nb::gil_scoped_release free;
+    return slm::pack_q4_s(dense.dense, static_cast<uint8_t*>(data.data()));
+  }
+  const Output scales = nb::cast<Output>(scale);
+  const Matrix packed = make_packed(format, dense.n, dense.k, Array(data), Array(scales));
   nb::gil_scoped_release free;
-  return slm::pack(dense.dense, packed.packing, static_cast<uint8_t*>(data.data()), static_cast<uint16_t*>(scale.data()));
+  return slm::pack(dense.dense, packed.packing, static_cast<uint8_t*>(data.data()), static_cast<uint16_t*>(scales.data()));
 }
 
 bool repack(const Array& rows, const std::string& type, int64_t k, const Output& data, const nb::object& scale) {
@@ -364,6 +383,7 @@ NB_MODULE(_native, m) {
       .def_ro("nbytes", &Matrix::nbytes);
   m.def("dense", &make_dense, "format"_a, "data"_a.noconvert());
   m.def("packed", &make_packed, "format"_a, "n"_a, "k"_a, "data"_a.noconvert(), "scale"_a.noconvert());
+  m.def("q4_s", &make_q4_s, "n"_a, "k"_a, "data"_a.noconvert());
   m.def("superblocks", &make_super, "format"_a, "n"_a, "k"_a, "data"_a.noconvert());
 
   nb::class_<KernelSet>(m, "KernelSet")
@@ -395,7 +415,7 @@ NB_MODULE(_native, m) {
           "seconds"_a, "passes"_a);
 
   m.def("kernel_sets", &kernel_sets);
-  m.def("pack", &pack, "weights"_a.noconvert(), "format"_a, "data"_a.noconvert(), "scale"_a.noconvert());
+  m.def("pack", &pack, "weights"_a.noconvert(), "format"_a, "data"_a.noconvert(), "scale"_a.none());
   m.def("repack", &repack, "rows"_a.noconvert(), "type"_a, "k"_a, "data"_a.noconvert(), "scale"_a.none());
   m.def("thread_count", &slm::thread_count);
   m.def("set_thread_count", &slm::set_thread_count, "threads"_a);

@@ -3,6 +3,7 @@
 
 #include "half.h"
 #include "ops.h"
+#include "q4_s.h"
 #include "super.h"
 
 namespace slm {
@@ -50,7 +51,19 @@ void embed_super(const Packed& w, const int32_t* ids, int64_t count, float* out)
   }
 }
 
+static void embed_q4_s(const Packed& w, const int32_t* ids, int64_t count, float* out) {
+  for (int64_t n = 0; n < count; ++n) {
+    const int r = ids[n] % kTile;
+    const uint8_t* tile = w.data + ids[n] / kTile * q4s_tile_bytes(w.k);
+    for (int64_t i = 0; i < w.k; ++i) {
+      const uint8_t* super = q4s_super(tile, i / kSuper);
+      *out++ = q4s_d(super, r) * static_cast<float>(q4s_product(super, r, static_cast<int>(i % kSuper)));
+    }
+  }
+}
+
 void embed_packed(const Packed& w, Packing packing, const int32_t* ids, int64_t count, float* out) {
+  if (packing == Packing::q4_s) return embed_q4_s(w, ids, count, out);
   if (packing == Packing::q4_k) return embed_super<4>(w, ids, count, out);
   if (packing == Packing::q5_k) return embed_super<5>(w, ids, count, out);
   if (packing == Packing::q6_k) return embed_super<6>(w, ids, count, out);

@@ -13,7 +13,8 @@ constexpr int kSuper = 256;  // inputs of a superblock of the K formats
 // A packed weight matrix [n, k].
 // data:  q8: [tiles][groups][512] int8;  q4: [tiles][groups][256], two weights a byte, 8 added;
 //        K formats: [tiles][k / 256][Super<bits>::kBytes].
-// scale: [tiles][groups][16] float16; none of K formats.
+//        q4_s: [tiles][q4s_tile_bytes(k)].
+// scale: [tiles][groups][16] float16; none of K formats and of q4_s.
 struct Packed {
   const uint8_t* data;
   const uint16_t* scale;
@@ -46,6 +47,35 @@ struct Super {
   static constexpr int kBytes = kHeader + kSuper / kGroup * kGroupBytes;
 };
 static_assert(Super<4>::kBytes == 2368 && Super<5>::kBytes == 2880 && Super<6>::kBytes == 3360, "as matrix.py says");
+
+// q4_s: a tile is a stream of superblocks of 256 inputs, the last one cut to whole units. A superblock is 16 float16 d,
+// then its units of 64 inputs, each 16 words of scales (bits 4 j of a row's word: the scale of inputs 16 j .. 16 j + 15,
+// -8..7 as two's complement) and 512 bytes of nibbles laid out as q4.
+//   weight[row, i] = d * (scale * integer): the product in brackets is -56..64, an 8-bit integer.
+constexpr int kUnit = 64, kPart = 16;  // inputs of a unit, and those that share a scale
+constexpr int kUnitBytes = 2 * kTile + kUnit * kTile / 2, kSuperHeader = 2 * kTile;
+constexpr int64_t q4s_units(int64_t k) { return (k + kUnit - 1) / kUnit; }
+constexpr int64_t q4s_tile_bytes(int64_t k) {
+  return (k + kSuper - 1) / kSuper * kSuperHeader + q4s_units(k) * kUnitBytes;
+}
+
+// 256 inputs of one token, rounded to integers as in Activation:  x[i] = scale * q[i].  For q4_s.
+struct alignas(64) WideActivation {
+  int8_t q[kSuper];
+  float scale;
+  int16_t start8[kSuper / kPart][2];  // as in Activation, of each 16 inputs
+};
+// The same for products whose weights are the signed side.
+struct alignas(64) UnsignedActivation {
+  uint8_t u[kSuper];  // q + 128
+  float scale;
+};
+// Both, of some tokens. In the second one, tokens lie side by side, so that what a panel of weights meets is one stream.
+struct WideInputs {
+  const WideActivation* by_token;    // [tokens][blocks]
+  const UnsignedActivation* by_block;  // [blocks][block_stride]
+  int64_t block_stride;
+};
 
 enum class Number { f32, f16, bf16 };
 

@@ -20,6 +20,16 @@ using Quantize = void (*)(const float* x, int64_t k, Activation* out);
 using MatmulPacked = void (*)(const Packed& w, int64_t tile_begin, int64_t tile_end, const Activation* x,
                               int64_t tokens, float* out, void* scratch);
 
+// x of one token -> its blocks of 256, the last one padded with zeros; as unsigned numbers they are block_stride apart.
+using QuantizeWide = void (*)(const float* x, int64_t k, WideActivation* out, UnsignedActivation* unsigned_out,
+                              int64_t block_stride);
+
+// q4_s. out[t, r] = sum over blocks b, in order, by fma from 0, of float(isum) * (d[r, b] * scale_x[t, b]), with
+// isum = sum_i scale_w w[r, i] q[t, i] over the block, exact in integers.
+// out: [tokens, n], row-major.   scratch: q4s_scratch bytes, 64-byte aligned.
+using MatmulWide = void (*)(const Packed& w, int64_t tile_begin, int64_t tile_end, const WideInputs& x, int64_t tokens,
+                            float* out, void* scratch);
+
 // out[t, r] = sum_i w[r, i] x[t, i] for the rows r in [row_begin, row_end).
 // x: [tokens, k].   out: [tokens, n].
 using MatmulDense = void (*)(const Dense& w, int64_t row_begin, int64_t row_end, const float* x, int64_t tokens,
@@ -78,6 +88,8 @@ using Multiply = int64_t (*)(int64_t rounds);
 struct Kernels {
   const char* name;
   Quantize quantize;
+  QuantizeWide quantize_wide;
+  MatmulWide matmul_q4_s;
   MatmulPacked matmul_q4, matmul_q8, matmul_q4_k, matmul_q5_k, matmul_q6_k;
   MatmulDense matmul_dense;
   RmsNorm rms_norm;
@@ -92,6 +104,10 @@ struct Kernels {
 // Room for one unpacked tile, 512 bytes and up to 3 * 16 scales of 4 bytes a group, and for its results of up to 16
 // tokens.
 constexpr int64_t matmul_scratch(int64_t groups) { return groups * (512 + 3 * 64) + 16 * kTile * 4; }
+// Room for some superblocks of a tile unpacked (kPanelBlocks: 1,024 inputs, so that the panel stays in a level 1 cache),
+// each 4,096 weights and 1,280 bytes of scales at most, and for results of few tokens.
+constexpr int kPanelBlocks = 4;
+constexpr int64_t q4s_scratch = kPanelBlocks * (4096 + 1280) + 8 * kTile * 4;
 // Room for one block of keys and one of values in float32.
 constexpr int64_t attention_scratch(int64_t head_dim) { return 2 * kBlock * head_dim * 4; }
 

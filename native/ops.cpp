@@ -12,6 +12,8 @@ constexpr int64_t kChunksPerThread = 8;      // so that one slow thread delays t
 constexpr int64_t kSmall = 32 * 1024;        // elementary steps below which waking threads costs more than it saves
 constexpr int64_t kInputBytes = 640 * 1024;  // of a block of tokens: leaves room for a tile in a level 2 cache of 1 MB
 
+constexpr int64_t kPanelInputBytes = 64 * 1024;  // of tokens in one block of 256 inputs, of which kPanelBlocks are read
+
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // f(begin, end) over [0, count) in ranges that are multiples of `grain`; at once if the `work` is small.
@@ -28,6 +30,7 @@ MatmulPacked kernel_of(const Kernels& kernels, Packing packing) {
   switch (packing) {
     case Packing::q4: return kernels.matmul_q4;
     case Packing::q8: return kernels.matmul_q8;
+    case Packing::q4_s:
     case Packing::q4_k: return kernels.matmul_q4_k;
     case Packing::q5_k: return kernels.matmul_q5_k;
     case Packing::q6_k: break;
@@ -35,10 +38,38 @@ MatmulPacked kernel_of(const Kernels& kernels, Packing packing) {
   return kernels.matmul_q6_k;
 }
 
+// Equal blocks of whole dozens of tokens, of which `most` fit a cache: a multiple of what the kernels take at once.
+int64_t equal_blocks(int64_t tokens, int64_t most) {
+  most = std::max<int64_t>(24, most / 12 * 12);
+  const int64_t blocks = std::max<int64_t>(1, divide_up(tokens, most));
+  return divide_up(divide_up(tokens, blocks), 12) * 12;
+}
+
+void matmul_q4_s(const Kernels& kernels, const Packed& w, const float* x, int64_t tokens, float* out) {
+  const int64_t blocks = divide_up(w.k, kSuper);
+  auto* by_token = static_cast<WideActivation*>(scratch(
+      Scratch::activations, tokens * blocks * static_cast<int64_t>(sizeof(WideActivation))));
+  auto* by_block = static_cast<UnsignedActivation*>(scratch(
+      Scratch::unsigned_activations, tokens * blocks * static_cast<int64_t>(sizeof(UnsignedActivation))));
+  ranges(tokens, 1, tokens > 1 ? tokens * w.k : 0, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t)
+      kernels.quantize_wide(x + t * w.k, w.k, by_token + t * blocks, by_block + t, tokens);
+  });
+  const int64_t at_once = equal_blocks(tokens, kPanelInputBytes / static_cast<int64_t>(sizeof(UnsignedActivation)));
+  for (int64_t t = 0; t < tokens; t += at_once) {
+    const int64_t n = std::min(at_once, tokens - t);
+    const WideInputs inputs = {by_token + t * blocks, by_block + t, tokens};
+    ranges(w.tiles, 1, w.tiles * w.k * n / 2, [&](int64_t begin, int64_t end) {
+      kernels.matmul_q4_s(w, begin, end, inputs, n, out + t * w.n, scratch(Scratch::kernel, q4s_scratch));
+    });
+  }
+}
+
 }  // namespace
 
 void matmul_packed(const Kernels& kernels, const Packed& w, Packing packing, const float* x, int64_t tokens,
                    float* out) {
+  if (packing == Packing::q4_s) return matmul_q4_s(kernels, w, x, tokens, out);
   auto* inputs = static_cast<Activation*>(scratch(
       Scratch::activations, tokens * w.groups * static_cast<int64_t>(sizeof(Activation))));
   ranges(tokens, 1, tokens > 1 ? tokens * w.k : 0, [&](int64_t begin, int64_t end) {
@@ -47,10 +78,7 @@ void matmul_packed(const Kernels& kernels, const Packed& w, Packing packing, con
 
   const auto matmul = kernel_of(kernels, packing);
   const int64_t row_bytes = w.groups * static_cast<int64_t>(sizeof(Activation));
-  // Equal blocks of whole dozens of tokens: a multiple of what the kernels take at once.
-  const int64_t most = std::max<int64_t>(24, kInputBytes / row_bytes / 12 * 12);
-  const int64_t blocks = std::max<int64_t>(1, divide_up(tokens, most));
-  const int64_t block = divide_up(divide_up(tokens, blocks), 12) * 12;
+  const int64_t block = equal_blocks(tokens, kInputBytes / row_bytes);
   for (int64_t t = 0; t < tokens; t += block) {
     const int64_t n = std::min(block, tokens - t);
     ranges(w.tiles, 1, w.tiles * w.groups * n * 16, [&](int64_t begin, int64_t end) {

@@ -10,7 +10,7 @@ struct Segments {
   int64_t sequences, most_blocks;
 };
 
-enum class Packing { q4, q8, q4_k, q5_k, q6_k };
+enum class Packing { q4, q8, q4_s, q4_k, q5_k, q6_k };
 
 void matmul_packed(const Kernels& kernels, const Packed& w, Packing packing, const float* x, int64_t tokens,
                    float* out);

@@ -18,19 +18,6 @@ struct Group {
   uint16_t scale;
 };
 
-void read_group(const Dense& m, int64_t row, int64_t first, Group& group) {
-  const int64_t n = row < m.n ? std::min<int64_t>(kGroup, m.k - first) : 0, at = row * m.k + first;
-  const uint16_t* numbers = static_cast<const uint16_t*>(m.data) + at;
-  if (m.number == Number::f32) {
-    if (n) std::memcpy(group.w, static_cast<const float*>(m.data) + at, static_cast<size_t>(n) * sizeof(float));
-  } else if (m.number == Number::bf16) {
-    for (int64_t i = 0; i < n; ++i) group.w[i] = float_of_bf16(numbers[i]);
-  } else {
-    for (int64_t i = 0; i < n; ++i) group.w[i] = float_of_half(numbers[i]);
-  }
-  for (int64_t i = n; i < kGroup; ++i) group.w[i] = 0.0f;
-}
-
 // q = w / scale to the nearest integer, ties to even, within [low, high].
 void round_group(Group& group, float low, float high) {
   const float scale = float_of_half(group.scale);
@@ -91,13 +78,26 @@ void write_q4(const Group& group, int r, uint8_t* to) {
     }
 }
 
-bool finite(const Group& group) {
-  uint32_t largest = 0;
-  for (const float w : group.w) largest = std::max(largest, bits_of_float(w) & 0x7fffffff);
-  return largest < 0x7f800000;
+}  // namespace
+
+void read_weights(const Dense& m, int64_t row, int64_t first, int64_t count, float* to) {
+  const int64_t n = row < m.n ? std::min(count, m.k - first) : 0, at = row * m.k + first;
+  const uint16_t* numbers = static_cast<const uint16_t*>(m.data) + at;
+  if (m.number == Number::f32) {
+    if (n) std::memcpy(to, static_cast<const float*>(m.data) + at, static_cast<size_t>(n) * sizeof(float));
+  } else if (m.number == Number::bf16) {
+    for (int64_t i = 0; i < n; ++i) to[i] = float_of_bf16(numbers[i]);
+  } else {
+    for (int64_t i = 0; i < n; ++i) to[i] = float_of_half(numbers[i]);
+  }
+  for (int64_t i = n; i < count; ++i) to[i] = 0.0f;
 }
 
-}  // namespace
+bool all_finite_of(const float* weights, int64_t count) {
+  uint32_t largest = 0;
+  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, bits_of_float(weights[i]) & 0x7fffffff);
+  return largest < 0x7f800000;
+}
 
 bool pack(const Dense& w, Packing packing, uint8_t* data, uint16_t* scale) {
   const int64_t tiles = (w.n + kTile - 1) / kTile, groups = (w.k + kGroup - 1) / kGroup;
@@ -106,8 +106,8 @@ bool pack(const Dense& w, Packing packing, uint8_t* data, uint16_t* scale) {
     Group group;
     for (int r = 0; r < kTile; ++r)
       for (int64_t g = 0; g < groups; ++g) {
-        read_group(w, tile * kTile + r, g * kGroup, group);
-        if (!finite(group)) {
+        read_weights(w, tile * kTile + r, g * kGroup, kGroup, group.w);
+        if (!all_finite_of(group.w, kGroup)) {
           all_finite.store(false, std::memory_order_relaxed);
           continue;
         }

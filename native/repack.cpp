@@ -180,6 +180,7 @@ int64_t tile_bytes(Packing packing, int64_t groups) {
   switch (packing) {
     case Packing::q4: return groups * 256;
     case Packing::q8: return groups * 512;
+    case Packing::q4_s: break;  // no type of GGUF has this layout
     case Packing::q4_k: return groups / 8 * Super<4>::kBytes;
     case Packing::q5_k: return groups / 8 * Super<5>::kBytes;
     case Packing::q6_k: break;

@@ -215,7 +215,7 @@ struct Buffer {
 }  // namespace
 
 void* scratch(Scratch slot, int64_t bytes) {
-  thread_local Buffer buffers[2];
+  thread_local Buffer buffers[3];
   Buffer& buffer = buffers[static_cast<int>(slot)];
   if (buffer.bytes < bytes) {
     buffer.release();

@@ -23,7 +23,7 @@ void set_thread_count(int threads);
 
 // 64-byte aligned memory of this thread, kept for its next use; what was in it is lost when a larger one is asked for.
 // `slot` tells apart what one thread needs at the same time.
-enum class Scratch { activations, kernel };
+enum class Scratch { activations, unsigned_activations, kernel };
 void* scratch(Scratch slot, int64_t bytes);
 
 }  // namespace slm

@@ -63,4 +63,53 @@ void quantize(const float* x, int64_t k, Activation* out) {
   quantize_group(padded, out);
 }
 
+// The largest magnitude of 256 inputs, as bits.
+static uint32_t largest_of_block(const float* x) {
+  __m256i largest = _mm256_setzero_si256();
+  for (int i = 0; i < kSuper; i += 8) {
+    const __m256i bits = _mm256_castps_si256(_mm256_loadu_ps(x + i));
+    largest = _mm256_max_epi32(largest, _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff)));
+  }
+  return largest_of(largest);
+}
+
+static __m256i thirty_two_integers(const float* x, __m256 inverse) {
+  __m256i i32[4];
+  for (int i = 0; i < 4; ++i) i32[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), inverse));
+  const __m256i low = _mm256_packs_epi32(i32[0], i32[1]), high = _mm256_packs_epi32(i32[2], i32[3]);
+  return _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+static void quantize_block(const float* x, WideActivation* out, UnsignedActivation* unsigned_out) {
+  const uint32_t largest = largest_of_block(x);
+  float scale = float_of_bits(largest) / 127.0f;
+  if (scale < std::numeric_limits<float>::min()) scale = 0.0f;
+  const bool finite = largest < 0x7f800000;
+  out->scale = unsigned_out->scale = finite ? scale : std::numeric_limits<float>::quiet_NaN();
+  const __m256 inverse = _mm256_set1_ps(1.0f / scale);
+  const __m256i top = _mm256_set1_epi8(static_cast<char>(0x80));
+  for (int i = 0; i < kSuper; i += 32) {
+    const __m256i q = finite && scale > 0.0f ? thirty_two_integers(x + i, inverse) : _mm256_setzero_si256();
+    _mm256_store_si256(reinterpret_cast<__m256i*>(out->q + i), q);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(unsigned_out->u + i), _mm256_xor_si256(q, top));
+    // Pairs, then what alternates: a 32-bit lane has both, and each half of the register is a part.
+    __m256i sums = _mm256_maddubs_epi16(_mm256_set1_epi8(1), q);
+    sums = _mm256_add_epi16(sums, _mm256_shuffle_epi32(sums, 0x4e));
+    sums = _mm256_add_epi16(sums, _mm256_shuffle_epi32(sums, 0xb1));
+    sums = _mm256_slli_epi16(_mm256_sub_epi16(_mm256_setzero_si256(), sums), 3);
+    const int32_t starts[2] = {_mm256_extract_epi32(sums, 0), _mm256_extract_epi32(sums, 4)};
+    std::memcpy(out->start8[i / kPart], starts, sizeof starts);
+  }
+}
+
+void quantize_wide(const float* x, int64_t k, WideActivation* out, UnsignedActivation* unsigned_out,
+                   int64_t block_stride) {
+  int64_t i = 0;
+  for (; i + kSuper <= k; i += kSuper, unsigned_out += block_stride) quantize_block(x + i, out++, unsigned_out);
+  if (i == k) return;
+  float padded[kSuper] = {};
+  std::memcpy(padded, x + i, static_cast<size_t>(k - i) * 4);
+  quantize_block(padded, out, unsigned_out);
+}
+
 }  // namespace slm::avx2

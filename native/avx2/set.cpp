@@ -11,6 +11,8 @@ namespace slm {
 const Kernels kAvx2 = {
     "avx2",
     avx2::quantize,
+    avx2::quantize_wide,
+    avx2::matmul_q4_s,
     avx2::matmul_q4,
     avx2::matmul_q8,
     avx2::matmul_super<4>,

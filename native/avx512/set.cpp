@@ -17,6 +17,8 @@ static const char* const kName = "avx512";
 const Kernels kAvx512 = {
     kName,
     avx512::quantize,
+    avx512::quantize_wide,
+    avx512::matmul_q4_s,
     avx512::matmul_q4,
     avx512::matmul_q8,
     avx512::matmul_super<4>,

@@ -7,6 +7,9 @@
 namespace slm::scalar {
 
 void quantize(const float* x, int64_t k, Activation* out);
+void quantize_wide(const float* x, int64_t k, WideActivation* out, UnsignedActivation* unsigned_out, int64_t block_stride);
+void matmul_q4_s(const Packed& w, int64_t tile_begin, int64_t tile_end, const WideInputs& x, int64_t tokens, float* out,
+                 void* scratch);
 void matmul_q4(const Packed& w, int64_t tile_begin, int64_t tile_end, const Activation* x, int64_t tokens, float* out,
                void* scratch);
 void matmul_q8(const Packed& w, int64_t tile_begin, int64_t tile_end, const Activation* x, int64_t tokens, float* out,

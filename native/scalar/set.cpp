@@ -11,6 +11,8 @@ namespace slm {
 const Kernels kScalar = {
     "scalar",
     scalar::quantize,
+    scalar::quantize_wide,
+    scalar::matmul_q4_s,
     scalar::matmul_q4,
     scalar::matmul_q8,
     scalar::matmul_super<4>,

@@ -15,6 +15,14 @@ packed  "q8", "q4": tiles of 16 rows by groups of 32 inputs; rows are padded to 
             byte 64 c + 4 r + j  holds  row r, inputs 8 c + j (low half) and 8 c + 4 + j (high half)
                                                                       c = 0..3, r = 0..15, j = 0..3
 
+q4_s    4-bit integers with 4-bit scales, 4.3 bits a weight. Data (tiles, bytes of a tile) uint8, no scale array; rows are
+        padded to 16 and inputs to 64 with zero weights. A tile is a stream over its inputs: each 256 of them begin with
+        16 float16 d, then each 64 (a unit) have 16 uint16 of scales and 512 bytes of nibbles.
+        weight[row, i] = d[row] * (scale[row, i // 16] * integer[row, i])    the product in brackets is -56..64: 8 bits
+            scales: bits 4 j of row r's uint16 hold that of the unit's inputs 16 j .. 16 j + 15, -8..7 in two's complement
+            nibbles: byte 64 c + 4 r + j holds row r, inputs 8 c + j (low half) and 8 c + 4 + j (high half), integers -8..7
+            stored with 8 added                                       c = 0..7, r = 0..15, j = 0..3
+
 K       "q4_k", "q5_k", "q6_k": what GGUF's types of these names hold, to the bit. One stream of superblocks of 16 rows
         by 256 inputs: data (tiles, k / 256, size) uint8, no scale array; rows are padded to 16 with zero bytes, and k
         must be a multiple of 256. A superblock is its 16-bit scales, then 8 groups of 32 inputs, each 32 bytes of 8-bit
@@ -50,9 +58,11 @@ TILE = 16  # rows of a tile: the 32-bit lanes of a 512-bit register
 GROUP = 32  # inputs that share a scale
 DENSE = {"f32": np.float32, "bf16": np.uint16, "f16": np.float16}
 PACKED = {"q8": (np.int8, 512), "q4": (np.uint8, 256)}
-SUPER = 256  # inputs of a superblock of the K formats
+SUPER = 256  # inputs of a superblock of q4_s and the K formats
+UNIT, PART = 64, 16  # inputs of a unit of q4_s, and those that share a scale
 SUPER_BYTES = {"q4_k": 2368, "q5_k": 2880, "q6_k": 3360}
-FORMATS = (*DENSE, *PACKED, *SUPER_BYTES)
+QUANTIZED = ("q4_s", *PACKED, *SUPER_BYTES)
+FORMATS = (*DENSE, *QUANTIZED)
 # GGUF type -> the format that holds its numbers exactly (weights/gguf/repack.py has the definition)
 GGUF_FORMATS = {
     "Q4_0": "q4",
@@ -63,6 +73,9 @@ GGUF_FORMATS = {
     "Q5_K": "q5_k",
     "Q6_K": "q6_k",
 }
+
+
+Stored = tuple[Any, tuple[int, ...]]  # dtype and shape of an array
 
 
 @dataclass(frozen=True)
@@ -78,22 +91,15 @@ class Matrix:
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise ShapeError(f"{self.format!r} is no matrix format; there are {', '.join(FORMATS)}")
-        if self.format in DENSE:
-            self._check("data", self.data, (self.n, self.k), DENSE[self.format])
-            return
-        if self.format in SUPER_BYTES:
-            if self.k % SUPER:
-                raise ShapeError(f"a {self.format} matrix has a multiple of {SUPER} inputs, not {self.k}")
-            shape = (-(-self.n // TILE), self.k // SUPER, SUPER_BYTES[self.format])
-            self._check("data", self.data, shape, np.uint8)
-            if self.scale is not None:
-                raise ShapeError(f"a {self.format} matrix holds its scales in data; scale must be None")
-            return
-        dtype, size = PACKED[self.format]
-        self._check("data", self.data, (*tiles(self.n, self.k), size), dtype)
-        self._check("scale", self.scale, (*tiles(self.n, self.k), TILE), np.float16)
+        stored = layout(self.format, self.n, self.k)
+        self._check("data", self.data, stored["data"])
+        if "scale" in stored:
+            self._check("scale", self.scale, stored["scale"])
+        elif self.scale is not None:
+            raise ShapeError(f"a {self.format} matrix has no scale array; scale must be None")
 
-    def _check(self, name: str, array: NDArray[Any] | None, shape: tuple[int, ...], dtype: Any) -> None:
+    def _check(self, name: str, array: NDArray[Any] | None, stored: Stored) -> None:
+        dtype, shape = stored
         if array is None or array.shape != shape or array.dtype != dtype:
             given = "none" if array is None else f"{array.dtype} {array.shape}"
             raise ShapeError(
@@ -109,3 +115,18 @@ class Matrix:
 def tiles(n: int, k: int) -> tuple[int, int]:
     """(row tiles, input groups) of a packed [n, k] matrix."""
     return -(-n // TILE), -(-k // GROUP)
+
+
+def layout(format: str, n: int, k: int) -> dict[str, Stored]:
+    """The arrays of an [n, k] matrix, "data" and where the format has one "scale".   Raises ShapeError."""
+    t, g = tiles(n, k)
+    if format in DENSE:
+        return {"data": (DENSE[format], (n, k))}
+    if format == "q4_s":
+        return {"data": (np.uint8, (t, -(-k // SUPER) * 2 * TILE + -(-k // UNIT) * (2 * TILE + UNIT * TILE // 2)))}
+    if format in SUPER_BYTES:
+        if k % SUPER:
+            raise ShapeError(f"a {format} matrix has a multiple of {SUPER} inputs, not {k}")
+        return {"data": (np.uint8, (t, k // SUPER, SUPER_BYTES[format]))}
+    dtype, size = PACKED[format]
+    return {"data": (dtype, (t, g, size)), "scale": (np.float16, (t, g, TILE))}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
 from slmkit.ops import _native
-from slmkit.ops.matrix import GGUF_FORMATS, PACKED, SUPER, SUPER_BYTES, TILE, Matrix, tiles
+from slmkit.ops.matrix import GGUF_FORMATS, SUPER_BYTES, Matrix, layout
 from slmkit.ops.pack import NOT_FINITE, SCALE_NOT_FINITE
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def threads() -> int:
 
 def prepare(matrix: Matrix) -> Weight:
     """The handle that `matmul` and `embed` take. It points into the matrix's arrays, mapped ones included."""
+    if matrix.format == "q4_s":
+        return _native.q4_s(matrix.n, matrix.k, matrix.data)
     if matrix.format in SUPER_BYTES:
         return _native.superblocks(matrix.format, matrix.n, matrix.k, matrix.data)
     if matrix.scale is None:
@@ -49,26 +51,23 @@ def prepare(matrix: Matrix) -> Weight:
 def pack(data: NDArray[Any], format: str) -> Matrix:
     """As `pack.pack`, to the byte, on all threads.   data: [n, k], float32, float16, or bfloat16 held as uint16."""
     n, k = data.shape
-    dtype, size = PACKED[format]
-    packed = np.empty((*tiles(n, k), size), dtype)
-    scale = np.empty((*tiles(n, k), TILE), np.float16)
-    if not _native.pack(data, format, packed, scale):
+    matrix = _empty(format, n, k)
+    if not _native.pack(data, format, matrix.data, matrix.scale):
         raise CheckpointError(NOT_FINITE)
-    return Matrix(format, n, k, packed, scale)
+    return matrix
 
 
 def repack(rows: NDArray[np.uint8], type: str, k: int) -> Matrix:
     """As `weights.gguf.repack.repack`, to the byte, on all threads.   rows: (n, row bytes), contiguous."""
     n, format = len(rows), GGUF_FORMATS[type]
-    if format in SUPER_BYTES:
-        matrix = Matrix(format, n, k, np.empty((-(-n // TILE), k // SUPER, SUPER_BYTES[format]), np.uint8))
-    else:
-        dtype, size = PACKED[format]
-        scale = np.empty((*tiles(n, k), TILE), np.float16)
-        matrix = Matrix(format, n, k, np.empty((*tiles(n, k), size), dtype), scale)
+    matrix = _empty(format, n, k)
     if not _native.repack(rows, type, k, matrix.data, matrix.scale):
         raise CheckpointError(SCALE_NOT_FINITE)
     return matrix
+
+
+def _empty(format: str, n: int, k: int) -> Matrix:
+    return Matrix(format, n, k, **{name: np.empty(shape, dtype) for name, (dtype, shape) in layout(format, n, k).items()})
 
 
 def limits() -> dict[str, float]:

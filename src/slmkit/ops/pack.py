@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
 from slmkit.ops.matrix import GROUP, SUPER_BYTES, TILE, Matrix, tiles
+from slmkit.ops.q4_s import pack_q4_s, unpack_q4_s
 from slmkit.ops.superblocks import unpack_superblocks
 
 F32 = NDArray[np.float32]
@@ -27,7 +28,7 @@ def as_f32(data: NDArray[Any]) -> F32:
 
 
 def pack(data: NDArray[Any], format: str) -> Matrix:
-    """The [n, k] weights as a "q8" or "q4" Matrix.
+    """The [n, k] weights as a "q8", "q4" or "q4_s" (`q4_s.py`) Matrix.
 
     q8 takes the scale max|w| / 127. q4 starts at the signed largest weight / -8, so that it is met exactly, and refits
     the scale twice by least squares, sum(w q) / sum(q q), which lowers the squared error of random weights by 8 %.
@@ -35,6 +36,13 @@ def pack(data: NDArray[Any], format: str) -> Matrix:
     Raises CheckpointError if a weight is not finite, or too large for a float16 scale.
     """
     n, k = data.shape
+    if format == "q4_s":
+        w = as_f32(data)
+        with np.errstate(over="ignore"):
+            packed, fits = pack_q4_s(w) if np.isfinite(w).all() else (None, False)
+        if packed is None or not fits:
+            raise CheckpointError(NOT_FINITE)
+        return Matrix(format, n, k, packed)
     groups = _grouped(as_f32(data))
     if not np.isfinite(groups).all():
         raise CheckpointError(NOT_FINITE)
@@ -53,6 +61,8 @@ def packer(ops: Any) -> Callable[[NDArray[Any], str], Matrix]:
 
 def unpack(matrix: Matrix) -> F32:
     """The [n, k] float32 weights that a Matrix stands for."""
+    if matrix.format == "q4_s":
+        return unpack_q4_s(matrix)
     if matrix.format in SUPER_BYTES:
         return unpack_superblocks(matrix)
     if matrix.scale is None:

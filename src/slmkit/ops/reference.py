@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.errors import ShapeError
-from slmkit.ops.matrix import DENSE, GROUP, Matrix
+from slmkit.ops.matrix import DENSE, GROUP, SUPER, Matrix
 from slmkit.ops.pack import pack, unpack
 from slmkit.ops.segments import BLOCK, Segments
 
@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 NAME = "reference"
+_INPUTS = dict.fromkeys(DENSE, 0) | {"q4_s": SUPER}
 
 F32 = NDArray[np.float32]
 
@@ -43,12 +44,12 @@ class Weight:
     k: int
     nbytes: int
     values: F32
-    quantized: bool
+    inputs: int  # that share a scale where inputs are rounded to 8 bits; 0 where they are not
 
 
 def prepare(matrix: Matrix) -> Weight:
     """The handle that `matmul` and `embed` take."""
-    return Weight(matrix.n, matrix.k, matrix.nbytes, unpack(matrix), matrix.format not in DENSE)
+    return Weight(matrix.n, matrix.k, matrix.nbytes, unpack(matrix), _INPUTS.get(matrix.format, GROUP))
 
 
 def embed(weight: Weight, ids: NDArray[np.int32]) -> F32:
@@ -59,27 +60,27 @@ def embed(weight: Weight, ids: NDArray[np.int32]) -> F32:
 def matmul(x: F32, weight: Weight) -> F32:
     """x W^T.   x: (tokens, k).   Returns (tokens, n).
 
-    Packed weights multiply 8-bit inputs: each group of 32 inputs of a token is rounded to integers of
+    Packed weights multiply 8-bit inputs: each group of 32 inputs of a token (256 for q4_s) is rounded to integers of
     scale max|x| / 127 first, so the inner sum is exact in integers (see `quantize_rows`).
     """
     if x.shape[-1] != weight.k:
         raise ShapeError(f"x has {x.shape[-1]} features, the matrix takes {weight.k}")
-    if weight.quantized:
-        q, scale = quantize_rows(x)
+    if weight.inputs:
+        q, scale = quantize_rows(x, weight.inputs)
         x = (q * scale[..., None]).reshape(len(x), -1)[:, : weight.k]
     return x @ weight.values.T
 
 
-def quantize_rows(x: F32) -> tuple[F32, F32]:
-    """Inputs as integers and scales by groups of 32.   Returns q (tokens, groups, 32), scale (tokens, groups).
+def quantize_rows(x: F32, group: int = GROUP) -> tuple[F32, F32]:
+    """Inputs as integers and scales by groups.   Returns q (tokens, groups, group), scale (tokens, groups).
 
     scale = max|x| / 127; q = x * (1 / scale) rounded to the nearest, ties to even. A group whose scale would be below
     the smallest normal float is all zero; one that holds a NaN or an infinity has scale NaN and q = 0.
     """
     tokens, k = x.shape
-    padded = np.zeros((tokens, -(-k // GROUP) * GROUP), np.float32)
+    padded = np.zeros((tokens, -(-k // group) * group), np.float32)
     padded[:, :k] = x
-    groups = padded.reshape(tokens, -1, GROUP)
+    groups = padded.reshape(tokens, -1, group)
     finite = np.asarray(np.isfinite(groups).all(-1))
     groups = np.where(finite[..., None], groups, np.float32(0))
     scale = np.abs(groups).max(-1) / np.float32(127)

@@ -5,11 +5,11 @@ A matrix NAME [n, k] is two tensors, laid out as `ops/matrix.py` says:
     NAME.q4     U8   (tiles, groups, 256)      or    NAME.q8    I8   (tiles, groups, 512)
     NAME.scale  F16  (tiles, groups, 16)
 
-or one, in a K format: NAME.q4_k  U8  (tiles, k / 256, 2368), and so on.
+or one, in q4_s or a K format: NAME.q4_k  U8  (tiles, k / 256, 2368), and so on.
 
 Anything else (norms) is F32 under its own name. The metadata has
 
-    slmkit.layout          "1": the meaning of all this; another number is refused
+    slmkit.layout          "2": the meaning of all this; another number is refused
     slmkit.quantization    the recipe below, or the types of the GGUF file that it holds
     slmkit.matrices        JSON {NAME: [format, n, k]}
     slmkit.source_sha256   of the weights it was made from (`fingerprint.py`)
@@ -26,18 +26,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
-from slmkit.ops.matrix import PACKED, SUPER, SUPER_BYTES, TILE, Matrix, tiles
+from slmkit.ops.matrix import QUANTIZED, SUPER, SUPER_BYTES, Matrix, layout
 from slmkit.untrusted import parse_json, shown
 from slmkit.weights.expect import check_shapes
 from slmkit.weights.header import DTYPES
 from slmkit.weights.safetensors import SafetensorsFile
 from slmkit.weights.tensors import Shape
 
-LAYOUT = "1"
+LAYOUT = "2"
 # Recipe -> format of the layers' matrices, format of embedding and head: those are the most sensitive to rounding.
-RECIPES = {"q4": ("q4", "q8"), "q8": ("q8", "q8")}
+RECIPES = {"q4": ("q4_s", "q8"), "q8": ("q8", "q8")}
 _TABLES = ("model.embed_tokens.weight", "lm_head.weight")
-_DTYPES = {"q4": "U8", "q8": "I8"}
+_DTYPES = {np.uint8: "U8", np.int8: "I8", np.float16: "F16"}
 
 Tensor = Matrix | NDArray[np.float32]
 Formats = Mapping[str, str | None]  # of the tensors in a packed file; None for float32
@@ -83,10 +83,10 @@ def packed_metadata(
 
 def read_packed(file: SafetensorsFile, expected: Mapping[str, Shape]) -> dict[str, Tensor]:
     """The tensors, mapped. Raises CheckpointError if they are not exactly those expected, or are of another layout."""
-    layout = file.metadata.get("slmkit.layout")
-    if layout != LAYOUT:
+    version = file.metadata.get("slmkit.layout")
+    if version != LAYOUT:
         raise CheckpointError(
-            f"{file.path} is packed in layout {shown(layout)}, this slmkit reads {LAYOUT}; "
+            f"{file.path} is packed in layout {shown(version)}, this slmkit reads {LAYOUT}; "
             "quantize the original model again"
         )
     matrices = _matrices(file)
@@ -101,12 +101,10 @@ def read_packed(file: SafetensorsFile, expected: Mapping[str, Shape]) -> dict[st
 
 
 def _matrix_plan(name: str, format: str, shape: Shape) -> list[tuple[str, str, Shape]]:
-    t, g = tiles(*shape)
-    if format in SUPER_BYTES:
-        return [(f"{name}.{format}", "U8", (t, shape[1] // SUPER, SUPER_BYTES[format]))]
+    arrays = layout(format, *shape)
     return [
-        (f"{name}.{format}", _DTYPES[format], (t, g, PACKED[format][1])),
-        (f"{name}.scale", "F16", (t, g, TILE)),
+        (f"{name}.{format if array == 'data' else array}", _DTYPES[dtype], stored)
+        for array, (dtype, stored) in arrays.items()
     ]
 
 
@@ -115,7 +113,7 @@ def _matrices(file: SafetensorsFile) -> list[tuple[str, str, int, int]]:
     raw = parse_json(file.metadata.get("slmkit.matrices", "").encode(), f"slmkit.matrices in {file.path}")
     for name, entry in raw.items():
         known = isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str)
-        known = known and entry[0] in (*PACKED, *SUPER_BYTES)
+        known = known and entry[0] in QUANTIZED
         if (
             not known
             or not all(type(size) is int and 0 < size < 2**31 for size in entry[1:])
