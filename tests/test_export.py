@@ -103,20 +103,26 @@ def test_everything_about_the_bundled_model_comes_back(files):
     assert flags[0] == flags[1]
 
 
-@pytest.mark.parametrize("quantization", ["q4", "q8"])
-def test_a_packed_folder_keeps_its_integers_and_scales(quantization, tmp_path):
+def test_a_packed_folder_keeps_its_integers_and_scales(tmp_path):
     source = open_source(str(write_random(tmp_path / "model", {})))
     packed = tmp_path / "packed"
-    quantize_folder(source.tensors, source.expected, quantization, packed)
+    quantize_folder(source.tensors, source.expected, "q8", packed)
     held = open_source(str(packed))
     tensors = read_packed(held.tensors.files[0], held.expected)  # type: ignore[arg-type]
     out = tmp_path / "packed.gguf"
     done = export_gguf(held, out)
-    assert set(done.types) == {"F32", "Q8_0"} | ({"Q4_0"} if quantization == "q4" else set())
+    assert set(done.types) == {"F32", "Q8_0"}
     written = open_source(str(out)).tensors
     for name, tensor in tensors.items():
         values = tensor if isinstance(tensor, np.ndarray) else unpack(tensor)
         assert np.array_equal(written.tensor(name), values)
+
+
+def test_4_bit_integers_with_4_bit_scales_are_refused_as_they_are(tmp_path):
+    source = open_source(str(write_random(tmp_path / "model", {})))
+    quantize_folder(source.tensors, source.expected, "q4", tmp_path / "packed")
+    with pytest.raises(UnsupportedModel, match="is q4_s, which is not written as it is; ask for --type"):
+        export_gguf(open_source(str(tmp_path / "packed")), tmp_path / "packed.gguf")
 
 
 @pytest.mark.parametrize("type", TYPES)

@@ -71,7 +71,7 @@ def test_each_reason_against_a_model_is_named():
     assert "it takes no images" in against
     assert "made for at most 4,096 tokens, and 16,384 are wanted" in against
     assert "9.0 GB" not in against
-    assert "8.9 GB of memory are needed and 4.0 GB are free: it would fit with other programs closed" in against
+    assert "8.5 GB of memory are needed and 4.0 GB are free: it would fit with other programs closed" in against
     assert "tokens/s are predicted and 9 are wanted" in against
     assert "slmkit does not run the architecture phi3_v yet" in verdict(ranking, "phi3.5-vision").against
     assert "more than this machine can give" in "; ".join(verdict(ranking, "phi3.5-moe").against)
@@ -115,8 +115,8 @@ def test_large_models_by_arithmetic():
     assert llama.cards == 2 == -(-llama.memory.total // CARD)
     gpt3 = rows["175 B dense (GPT-3)", 4]
     assert gpt3.context == 2048  # its own
-    assert gpt3.memory.weights == pytest.approx(4.5 / 8 * gpt3.parameters, rel=0.01)
-    assert gpt3.decode < rows["70 B dense (Llama 2)", 4].decode < 2
+    assert gpt3.memory.weights == pytest.approx(4.3125 / 8 * gpt3.parameters, rel=0.01)
+    assert gpt3.decode < rows["70 B dense (Llama 2)", 4].decode < 2.1
 
 
 def test_speeds_are_predicted_for_half_of_the_context():

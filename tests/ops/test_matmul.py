@@ -7,22 +7,24 @@ import pytest
 
 from slmkit.errors import ShapeError
 from slmkit.ops import reference
-from slmkit.ops.matrix import DENSE, PACKED, Matrix, tiles
+from slmkit.ops.matrix import DENSE, PACKED, Matrix, layout
 from slmkit.ops.pack import pack
 
 native = pytest.importorskip("slmkit.ops._native") and pytest.importorskip("slmkit.ops.native")
 
 SETS = native.kernel_sets()
-FORMATS = (*DENSE, *PACKED)  # the K formats: test_superblocks.py
-# Around the tile's 16 rows and the group's 32 inputs, and one real width.
+FORMATS = (*DENSE, *PACKED, "q4_s")  # the K formats: test_superblocks.py
+# Around the tile's 16 rows, the group's 32 inputs, q4_s's units of 64, superblocks of 256 and panels of 1024, and one
+# real width.
 SHAPES = [(1, 1), (15, 31), (16, 32), (17, 33), (48, 96), (40, 3072), (5, 100)]
+SHAPES += [(16, 63), (16, 64), (33, 65), (17, 255), (16, 256), (40, 257), (16, 1024), (18, 1025), (5, 1090)]
 # Around the 4 tokens that few rows are cut into, the 8 or 16 up to which a tile is read packed, and a panel's 6 and 12.
 TOKENS = [1, 2, 3, 4, 5, 8, 9, 12, 13, 16, 17, 31]
 
 
 def matrix(format: str, n: int, k: int, seed: int = 0) -> Matrix:
     w = np.random.default_rng(seed).standard_normal((n, k), np.float32)
-    if format in ("q4", "q8"):
+    if format in ("q4", "q8", "q4_s"):
         return pack(w, format)
     if format == "bf16":
         return Matrix(format, n, k, (w.view(np.uint32) >> 16).astype(np.uint16))
@@ -68,15 +70,16 @@ def test_a_row_alone_equals_the_row_in_any_batch_with_any_threads(format, name, 
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_blocks_of_tokens_do_not_show(name):
-    """3072 inputs: blocks of 168 tokens; 400 tokens are three of them."""
-    ops, m, x = native.Native(name), native.prepare(matrix("q4", 16, 3072)), inputs(400, 3072)
+@pytest.mark.parametrize("format", ["q4", "q4_s"])
+def test_blocks_of_tokens_do_not_show(format, name):
+    """3072 inputs: blocks of 168 tokens; 400 tokens are three of them. q4_s: of 204 tokens, two of 200."""
+    ops, m, x = native.Native(name), native.prepare(matrix(format, 16, 3072)), inputs(410, 3072)
     whole = ops.matmul(x, m)
-    for i in (0, 167, 168, 399):
+    for i in (0, 167, 168, 203, 204, 205, 207, 208, 399, 409):
         assert ops.matmul(x[i : i + 1], m).tobytes() == whole[i : i + 1].tobytes()
 
 
-@pytest.mark.parametrize("format", ["q4", "q8"])
+@pytest.mark.parametrize("format", ["q4", "q8", "q4_s"])
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("scale", [0.0, 1e-44, 1.5e-38, 1e-30, 1e30, 1e35])
 def test_inputs_of_any_magnitude_are_rounded_as_defined(format, name, scale):
@@ -91,9 +94,10 @@ def test_inputs_of_any_magnitude_are_rounded_as_defined(format, name, scale):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("format", ["q4", "q4_s"])
 @pytest.mark.parametrize("name", SETS)
-def test_a_nan_or_infinity_shows_in_its_own_row_alone(bad, name):
-    m, x = native.prepare(matrix("q4", 20, 70)), inputs(9, 70)
+def test_a_nan_or_infinity_shows_in_its_own_row_alone(bad, name, format):
+    m, x = native.prepare(matrix(format, 20, 70)), inputs(9, 70)
     clean = native.Native(name).matmul(x, m)
     x[4, 33] = bad
     out = native.Native(name).matmul(x, m)
@@ -111,6 +115,18 @@ def test_largest_integers_do_not_overflow():
             x = np.full((20, k), sign * 127, np.float32)
             for name in SETS:
                 assert (native.Native(name).matmul(x, native.prepare(m)) == q4 * sign * 127 * k).all()
+    for nibble, integer in ((0, -8), (0xFF, 7)):
+        for word, scale in ((0x8888, -8), (0x7777, 7)):
+            data = np.full((1, 32 + 544), nibble, np.uint8)
+            data[0, :32] = np.ones(16, np.float16).view(np.uint8)
+            data[0, 32:64] = np.full(16, word, np.uint16).view(np.uint8)
+            m = Matrix("q4_s", n, k, data)
+            for sign in (1, -1):
+                x = np.full((20, k), sign * 127, np.float32)
+                for name in SETS:
+                    for tokens in (1, 2, 4, 20):
+                        out = native.Native(name).matmul(x[:tokens], native.prepare(m))
+                        assert (out == integer * scale * sign * 127 * k).all()
     for q8 in (-128, -127, 127):
         m = Matrix("q8", n, k, np.full((1, 2, 512), q8, np.int8), np.ones((1, 2, 16), np.float16))
         for sign in (1, -1):
@@ -169,11 +185,9 @@ def test_wrong_inputs_are_refused_in_one_sentence():
 @pytest.mark.parametrize(("n", "k"), [(0, 32), (16, 0)])
 def test_an_empty_matrix_is_refused(format, n, k):
     """The sizes of blocks of tokens are quotients by the bytes of a row."""
-    shape = (n, k) if format in DENSE else (*tiles(n, k), PACKED[format][1])
-    dtype = DENSE.get(format) or PACKED[format][0]
-    scale = None if format in DENSE else np.zeros((*tiles(n, k), 16), np.float16)
+    arrays = {name: np.zeros(shape, dtype) for name, (dtype, shape) in layout(format, n, k).items()}
     with pytest.raises(ShapeError, match=rf"a matrix \[{n}, {k}\] is empty"):
-        native.prepare(Matrix(format, n, k, np.zeros(shape, dtype), scale))
+        native.prepare(Matrix(format, n, k, **arrays))
 
 
 def test_a_handle_keeps_its_arrays_alive():

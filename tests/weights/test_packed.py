@@ -29,7 +29,7 @@ from slmkit.weights.quantize import quantize_folder
 from slmkit.weights.safetensors import SafetensorsFile
 
 FORMATS = {  # recipe -> format of layers, of embedding and head
-    "q4": ("q4", "q8"),
+    "q4": ("q4_s", "q8"),
     "q8": ("q8", "q8"),
 }
 TABLES = ("model.embed_tokens.weight", "lm_head.weight")
@@ -104,7 +104,8 @@ def test_packing_in_pieces_gives_the_bytes_of_packing_whole(
 def test_packed_tensors_are_mapped_and_aligned_to_64_bytes(tmp_path: Path, cache: Path) -> None:
     weights = load_weights(write_model(tmp_path / "m"), EXPECTED, "q4")
     arrays = [a for w in weights.values() for a in ((w.data, w.scale) if isinstance(w, Matrix) else (w,))]
-    assert len(arrays) == 10
+    arrays = [a for a in arrays if a is not None]
+    assert len(arrays) == 8
     for array in arrays:
         assert mapped(array)
         assert array.ctypes.data % 64 == 0
@@ -184,7 +185,7 @@ def test_another_layout_never_meets_the_old_entry(tmp_path: Path, cache: Path, m
     folder = write_model(tmp_path / "m")
     load_weights(folder, EXPECTED)
     [old] = packed_files(cache)
-    monkeypatch.setattr(weights_cache, "LAYOUT", "0")
+    monkeypatch.setattr(weights_cache, "LAYOUT", "1")
     load_weights(folder, EXPECTED)
     assert len(packed_files(cache)) == 2
     assert old in packed_files(cache)
@@ -197,9 +198,9 @@ def test_another_layout_never_meets_the_old_entry(tmp_path: Path, cache: Path, m
         ("q8", "2d3559e359f7a51e52de6237f2e6a23bda9920a1a9216d43d66bc92e8866b219"),
     ],
 )
-def test_the_bytes_that_the_packer_writes_in_layout_1_are_these(format: str, sha256: str) -> None:
+def test_the_bytes_that_the_packer_writes_in_layout_2_are_these(format: str, sha256: str) -> None:
     """The cache finds packed weights by LAYOUT and content: whoever changes what is written changes LAYOUT."""
-    assert LAYOUT == "1"
+    assert LAYOUT == "2"
     values = np.random.default_rng(1).integers(-1000, 1000, (37, 96)).astype(np.float32) / np.float32(512)
     assert digest_of(pack(values, format)) == sha256
 
@@ -216,8 +217,8 @@ def test_the_bytes_that_the_packer_writes_in_layout_1_are_these(format: str, sha
         ("Q6_K", "1526a7faf40cf90b76cd3ce97ab0cf3e79f797d56d02dbc8c82867a988e8782f"),
     ],
 )
-def test_the_bytes_of_repacked_blocks_in_layout_1_are_these(type: str, sha256: str) -> None:
-    assert LAYOUT == "1"
+def test_the_bytes_of_repacked_blocks_in_layout_2_are_these(type: str, sha256: str) -> None:
+    assert LAYOUT == "2"
     weights, size = BLOCKS[type]
     rows = np.random.default_rng(2).integers(0, 0x7C, (21, 512 // weights * size)).astype(np.uint8)  # finite scales
     assert digest_of(repack(rows, type, 512)) == sha256
@@ -252,7 +253,7 @@ def test_a_damaged_entry_is_packed_anew(tmp_path: Path, cache: Path, damage: str
     (entry,) = packed_files(cache)
     size = entry.stat().st_size
     if damage == "another layout":
-        entry.write_bytes(entry.read_bytes().replace(b'"slmkit.layout":"1"', b'"slmkit.layout":"7"'))
+        entry.write_bytes(entry.read_bytes().replace(b'"slmkit.layout":"2"', b'"slmkit.layout":"7"'))
     else:
         os.truncate(entry, size - 1 if damage == "cut short" else 0)
         if damage == "zeros":
@@ -369,8 +370,8 @@ def test_an_unknown_recipe_is_an_option_error(tmp_path: Path) -> None:
 
 def test_an_unknown_layout_says_to_quantize_again(tmp_path: Path) -> None:
     file = packed_folder(tmp_path, "q4") / "model.safetensors"
-    file.write_bytes(file.read_bytes().replace(b'"slmkit.layout":"1"', b'"slmkit.layout":"2"'))
-    with pytest.raises(CheckpointError, match=r"layout '2'.* reads 1; quantize the original model again"):
+    file.write_bytes(file.read_bytes().replace(b'"slmkit.layout":"2"', b'"slmkit.layout":"1"'))
+    with pytest.raises(CheckpointError, match=r"layout '1'.* reads 2; quantize the original model again"):
         load_weights(file.parent, EXPECTED)
 
 
@@ -378,17 +379,21 @@ def test_an_unknown_layout_says_to_quantize_again(tmp_path: Path) -> None:
     ("old", "new", "says"),
     [
         (b'"slmkit.matrices":"{', b'"slmkit.matrices":"[', "not valid JSON"),
-        (b'up_proj.weight\\":[\\"q4\\"', b'up_proj.weight\\":[\\"q9\\"', "quantize the model again"),
-        (b'up_proj.weight\\":[\\"q4\\"', b'up_proj.weight\\":[\\"q8\\"', "quantize the model again"),
-        (b'up_proj.weight\\":[\\"q4\\",80', b'up_proj.weight\\":[\\"q4\\",96', "quantize the model again|contradicts"),
-        (b'up_proj.weight\\":[\\"q4\\",80', b'up_proj.weight\\":[\\"q4\\",79', "is \\[79, 48\\], not \\[80, 48\\]"),
-        (b'up_proj.weight\\":[\\"q4\\",80', b'up_proj.weight\\":[\\"q4\\",-8', "quantize the model again"),
+        (b'up_proj.weight\\":[\\"q4_s\\"', b'up_proj.weight\\":[\\"q9_s\\"', "quantize the model again"),
+        (b'up_proj.weight\\":[\\"q4_s\\"', b'up_proj.weight\\":[\\"q8\\"  ', "quantize the model again"),
         (
-            b'up_proj.weight\\":[\\"q4\\",80,48',
-            b'up_proj.weight\\":[\\"q4_k\\",8,4',
-            "describes matrix '.*' by .*'q4_k', 8, 4",
+            b'up_proj.weight\\":[\\"q4_s\\",80',
+            b'up_proj.weight\\":[\\"q4_s\\",96',
+            "quantize the model again|contradicts",
         ),
-        (b"0.mlp.up_proj.weight.scale", b"0.mlp.up_proj.weight.scalp", "lacks|also has|missing"),
+        (b'up_proj.weight\\":[\\"q4_s\\",80', b'up_proj.weight\\":[\\"q4_s\\",79', "is \\[79, 48\\], not \\[80, 48\\]"),
+        (b'up_proj.weight\\":[\\"q4_s\\",80', b'up_proj.weight\\":[\\"q4_s\\",-8', "quantize the model again"),
+        (
+            b'up_proj.weight\\":[\\"q4_s\\",80,48',
+            b'up_proj.weight\\":[\\"q4_k\\",80,40',
+            "describes matrix '.*' by .*'q4_k', 80, 40",
+        ),
+        (b"model.embed_tokens.weight.scale", b"model.embed_tokens.weight.scalp", "lacks|also has|missing"),
     ],
 )
 def test_a_packed_file_whose_parts_disagree_is_refused(tmp_path: Path, old: bytes, new: bytes, says: str) -> None:
@@ -415,8 +420,8 @@ def test_a_packed_file_says_what_it_is_and_where_it_is_from(tmp_path: Path) -> N
 def test_the_official_library_reads_a_packed_file(tmp_path: Path) -> None:
     numpy = pytest.importorskip("safetensors.numpy")
     tensors = numpy.load_file(packed_folder(tmp_path, "q4") / "model.safetensors")
-    whole = pack(model_tensors()["model.layers.0.mlp.up_proj.weight"][1], "q4")
-    assert np.array_equal(tensors["model.layers.0.mlp.up_proj.weight.q4"], whole.data)
+    whole = pack(model_tensors()["model.layers.0.mlp.up_proj.weight"][1], "q4_s")
+    assert np.array_equal(tensors["model.layers.0.mlp.up_proj.weight.q4_s"], whole.data)
     assert np.array_equal(tensors["model.layers.0.mlp.up_proj.weight.scale"], whole.scale)
 
 

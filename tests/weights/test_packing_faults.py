@@ -350,11 +350,11 @@ def test_packing_a_tensor_of_64_mib_never_holds_a_quarter_of_it(tmp_path: Path, 
     folder = write_model(tmp_path / "m", {"w": ("BF16", np.ones(shape, np.uint16))})
     text = f"""
     import numpy as np
-    from slmkit.ops.matrix import Matrix, tiles
+    from slmkit.ops.matrix import Matrix, layout
     def zeros(data, format):
         data.max()  # all of it was read
-        t, g = tiles(*data.shape)
-        return Matrix(format, *data.shape, np.zeros((t, g, 256), np.uint8), np.zeros((t, g, 16), np.float16))
+        arrays = layout(format, *data.shape).items()
+        return Matrix(format, *data.shape, **{{name: np.zeros(shape, dtype) for name, (dtype, shape) in arrays}})
     def peak():
         return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
     before = peak()

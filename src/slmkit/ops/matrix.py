@@ -15,13 +15,13 @@ packed  "q8", "q4": tiles of 16 rows by groups of 32 inputs; rows are padded to 
             byte 64 c + 4 r + j  holds  row r, inputs 8 c + j (low half) and 8 c + 4 + j (high half)
                                                                       c = 0..3, r = 0..15, j = 0..3
 
-q4_s    4-bit integers with 4-bit scales, 4.3 bits a weight. Data (tiles, bytes of a tile) uint8, no scale array; rows are
-        padded to 16 and inputs to 64 with zero weights. A tile is a stream over its inputs: each 256 of them begin with
+q4_s    4-bit integers with 4-bit scales, 4.3 bits a weight. Data (tiles, bytes of a tile) uint8, no scale array; rows
+        are padded to 16 and inputs to 64 with zero weights. A tile is a stream over its inputs: each 256 of them begin with
         16 float16 d, then each 64 (a unit) have 16 uint16 of scales and 512 bytes of nibbles.
         weight[row, i] = d[row] * (scale[row, i // 16] * integer[row, i])    the product in brackets is -56..64: 8 bits
-            scales: bits 4 j of row r's uint16 hold that of the unit's inputs 16 j .. 16 j + 15, -8..7 in two's complement
-            nibbles: byte 64 c + 4 r + j holds row r, inputs 8 c + j (low half) and 8 c + 4 + j (high half), integers -8..7
-            stored with 8 added                                       c = 0..7, r = 0..15, j = 0..3
+            scales: bits 4 j of row r's uint16 are that of the unit's inputs 16 j .. 16 j + 15, -8..7 in two's complement
+            nibbles: byte 64 c + 4 r + j holds row r, inputs 8 c + j (low half) and 8 c + 4 + j (high half),
+            integers -8..7 stored with 8 added                        c = 0..7, r = 0..15, j = 0..3
 
 K       "q4_k", "q5_k", "q6_k": what GGUF's types of these names hold, to the bit. One stream of superblocks of 16 rows
         by 256 inputs: data (tiles, k / 256, size) uint8, no scale array; rows are padded to 16 with zero bytes, and k
@@ -61,7 +61,7 @@ PACKED = {"q8": (np.int8, 512), "q4": (np.uint8, 256)}
 SUPER = 256  # inputs of a superblock of q4_s and the K formats
 UNIT, PART = 64, 16  # inputs of a unit of q4_s, and those that share a scale
 SUPER_BYTES = {"q4_k": 2368, "q5_k": 2880, "q6_k": 3360}
-QUANTIZED = ("q4_s", *PACKED, *SUPER_BYTES)
+QUANTIZED = (*PACKED, "q4_s", *SUPER_BYTES)
 FORMATS = (*DENSE, *QUANTIZED)
 # GGUF type -> the format that holds its numbers exactly (weights/gguf/repack.py has the definition)
 GGUF_FORMATS = {

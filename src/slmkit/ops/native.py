@@ -67,7 +67,8 @@ def repack(rows: NDArray[np.uint8], type: str, k: int) -> Matrix:
 
 
 def _empty(format: str, n: int, k: int) -> Matrix:
-    return Matrix(format, n, k, **{name: np.empty(shape, dtype) for name, (dtype, shape) in layout(format, n, k).items()})
+    arrays: dict[str, Any] = {name: np.empty(shape, dtype) for name, (dtype, shape) in layout(format, n, k).items()}
+    return Matrix(format, n, k, **arrays)
 
 
 def limits() -> dict[str, float]:

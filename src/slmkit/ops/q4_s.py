@@ -1,13 +1,11 @@
-"""q4_s: 4-bit integers with 4-bit scales, from weights and back. The definition, in NumPy; its bytes are in matrix.py."""
+"""q4_s: 4-bit integers with 4-bit scales, from weights and back: the definition, in NumPy. matrix.py has its bytes."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slmkit.ops.matrix import PART, SUPER, TILE, UNIT, Matrix, layout
+from slmkit.ops.matrix import PART, SUPER, TILE, UNIT, Matrix
 
 F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
@@ -65,9 +63,7 @@ def _interleave(d: NDArray[np.float16], scale: I8, q: I8, units: int) -> NDArray
     words = words.reshape(t, TILE, -1).transpose(0, 2, 1)  # (t, units, 16)
     u = (q + 8).astype(np.uint8).reshape(t, TILE, supers * 4, 8, 2, 4)
     both = (u[..., 0, :] | (u[..., 1, :] << 4)).transpose(0, 2, 3, 1, 4)  # (t, units, 8, 16, 4)
-    unit_bytes = np.concatenate(
-        (np.ascontiguousarray(words).view(np.uint8), both.reshape(t, supers * 4, -1)), axis=-1
-    )
+    unit_bytes = np.concatenate((np.ascontiguousarray(words).view(np.uint8), both.reshape(t, supers * 4, -1)), axis=-1)
     header = np.ascontiguousarray(d.reshape(t, TILE, supers).transpose(0, 2, 1)).view(np.uint8)
     pieces = []
     for s in range(supers):
