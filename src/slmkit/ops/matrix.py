@@ -16,10 +16,10 @@ packed  "q8", "q4": tiles of 16 rows by groups of 32 inputs; rows are padded to 
                                                                       c = 0..3, r = 0..15, j = 0..3
 
 q4_s    4-bit integers with 4-bit scales, 4.3 bits a weight. Data (tiles, bytes of a tile) uint8, no scale array; rows
-        are padded to 16 and inputs to 64 with zero weights. A tile is a stream over its inputs: each 256 of them begin with
-        16 float16 d, then each 64 (a unit) have 16 uint16 of scales and 512 bytes of nibbles.
+        are padded to 16 and inputs to 64 with zero weights. A tile is a stream over its inputs: each 256 of them begin
+        with 16 float16 d, then each 64 (a unit) have 16 uint16 of scales and 512 bytes of nibbles.
         weight[row, i] = d[row] * (scale[row, i // 16] * integer[row, i])    the product in brackets is -56..64: 8 bits
-            scales: bits 4 j of row r's uint16 are that of the unit's inputs 16 j .. 16 j + 15, -8..7 in two's complement
+            scales: bits 4 j of row r's uint16 are that of the unit's inputs 16 j .. 16 j + 15, -8..7, two's complement
             nibbles: byte 64 c + 4 r + j holds row r, inputs 8 c + j (low half) and 8 c + 4 + j (high half),
             integers -8..7 stored with 8 added                        c = 0..7, r = 0..15, j = 0..3
 
