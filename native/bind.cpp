@@ -196,21 +196,24 @@ Matrix make_q4_s(int64_t n, int64_t k, Array data) {
 
 slm::Cache cache_of(const Output& cache, int64_t layer, int64_t head_dim) {
   slm::Cache c;
-  if (!number_of(cache.dtype(), &c.number) || c.number == slm::Number::bf16)
-    throw nb::type_error("the cache must be an array of float32 or float16");
-  if (cache.ndim() != 5 || cache.shape(2) != 2 || static_cast<int64_t>(cache.shape(4)) != slm::kBlock * head_dim)
+  if (cache.dtype() == nb::dtype<float>()) c.type = slm::CacheType::f32;
+  else if (cache.dtype() == kHalf) c.type = slm::CacheType::f16;
+  else if (cache.dtype() == nb::dtype<int8_t>()) c.type = slm::CacheType::q8;
+  else throw nb::type_error("the cache must be an array of float32, float16 or int8");
+  const bool q8 = c.type == slm::CacheType::q8;
+  c.head_stride = slm::kBlock * (head_dim + (q8 ? static_cast<int64_t>(sizeof(float)) : 0));
+  if (cache.ndim() != 5 || cache.shape(2) != 2 || static_cast<int64_t>(cache.shape(4)) != c.head_stride)
     shape_error("the cache has shape " + shape_of(cache) + ", not (blocks, layers, 2, kv_heads, 32 * " +
-                std::to_string(head_dim) + ")");
+                std::to_string(head_dim) + (q8 ? " + 128)" : ")"));
   check_contiguous(cache, "the cache");
   if (layer < 0 || layer >= static_cast<int64_t>(cache.shape(1)))
     shape_error("layer " + std::to_string(layer) + " is not among the cache's " + std::to_string(cache.shape(1)));
   c.blocks = static_cast<int64_t>(cache.shape(0));
   c.kv_heads = static_cast<int64_t>(cache.shape(3));
   c.head_dim = head_dim;
-  c.head_stride = slm::kBlock * head_dim;
   c.value_offset = c.kv_heads * c.head_stride;
   c.block_stride = static_cast<int64_t>(cache.shape(1)) * 2 * c.value_offset;
-  c.cells = static_cast<char*>(cache.data()) + layer * 2 * c.value_offset * (c.number == slm::Number::f32 ? 4 : 2);
+  c.cells = static_cast<char*>(cache.data()) + layer * 2 * c.value_offset * static_cast<int64_t>(cache.itemsize());
   return c;
 }
 
@@ -258,44 +261,40 @@ struct KernelSet {
     slm::silu_mul(*kernels, in, tokens, dim, to);
   }
 
-  void rotate(const Array& x, const Array& cos, const Array& sin, const Output& out) const {
-    const Heads h = heads_of(x, "x");
-    const float *c = floats(cos, "cos", 2), *s = floats(sin, "sin", 2);
-    const int64_t pairs = length(cos, 1);
-    check_shape(cos, "cos", {h.tokens, pairs});
-    check_shape(sin, "sin", {h.tokens, pairs});
-    if (2 * pairs > h.head_dim)
-      shape_error(std::to_string(pairs) + " pairs of features do not fit a head of " + std::to_string(h.head_dim));
-    float* to = result(out, {h.tokens, h.heads, h.head_dim});
-    const slm::Rotate r = {h.data, c, s, to, h.stride, h.heads, h.head_dim, pairs};
-    nb::gil_scoped_release free;
-    slm::rotate(*kernels, r, h.tokens);
-  }
-
-  void write_cache(const Output& cache, int64_t layer, const Array& k, const Array& v, const Array& slots) const {
-    const Heads keys = heads_of(k, "k"), values = heads_of(v, "v");
-    slm::WriteCache w = {cache_of(cache, layer, keys.head_dim), keys.data, values.data, nullptr, keys.tokens,
-                         keys.stride, values.stride};
-    check_shape(k, "k", {keys.tokens, w.cache.kv_heads, keys.head_dim});
-    check_shape(v, "v", {keys.tokens, w.cache.kv_heads, keys.head_dim});
+  void rotate_and_cache(const Array& q, const Array& k, const Array& v, const Array& cos, const Array& sin,
+                        const Output& cache, int64_t layer, const Array& slots, const Output& out) const {
+    const Heads queries = heads_of(q, "q"), keys = heads_of(k, "k"), values = heads_of(v, "v");
+    const slm::Cache c = cache_of(cache, layer, keys.head_dim);
+    const float *by_cos = floats(cos, "cos", 2), *by_sin = floats(sin, "sin", 2);
+    const int64_t tokens = keys.tokens, pairs = length(cos, 1);
+    check_shape(q, "q", {tokens, queries.heads, c.head_dim});
+    check_shape(k, "k", {tokens, c.kv_heads, c.head_dim});
+    check_shape(v, "v", {tokens, c.kv_heads, c.head_dim});
+    check_shared(queries.heads, c.kv_heads);
+    check_shape(cos, "cos", {tokens, pairs});
+    check_shape(sin, "sin", {tokens, pairs});
+    if (2 * pairs > c.head_dim)
+      shape_error(std::to_string(pairs) + " pairs of features do not fit a head of " + std::to_string(c.head_dim));
     check_type<int64_t>(slots, "slots", "int64");
-    check_shape(slots, "slots", {keys.tokens});
+    check_shape(slots, "slots", {tokens});
     check_contiguous(slots, "slots");
-    w.slots = static_cast<const int64_t*>(slots.data());
-    for (int64_t i = 0; i < keys.tokens; ++i)
-      if (w.slots[i] < 0 || w.slots[i] >= w.cache.blocks * slm::kBlock)
-        shape_error("slot " + std::to_string(w.slots[i]) + " is outside the cache's " + std::to_string(w.cache.blocks) +
+    const auto* places = static_cast<const int64_t*>(slots.data());
+    for (int64_t i = 0; i < tokens; ++i)
+      if (places[i] < 0 || places[i] >= c.blocks * slm::kBlock)
+        shape_error("slot " + std::to_string(places[i]) + " is outside the cache's " + std::to_string(c.blocks) +
                     " blocks of 32");
+    float* to = result(out, {tokens, queries.heads, c.head_dim});
+    const slm::RotateAndCache r = {c,      queries.data,  keys.data, values.data,    by_cos,      by_sin,       to, places,
+                                   tokens, queries.heads, pairs,     queries.stride, keys.stride, values.stride};
     nb::gil_scoped_release free;
-    slm::write_cache(*kernels, w);
+    slm::rotate_and_cache(*kernels, r);
   }
 
   void attention(const Array& q, const Output& cache, int64_t layer, const Array& starts, const Array& positions,
                  const Array& blocks, float scale, int64_t window, const Output& out) const {
     const Heads h = heads_of(q, "q");
     const slm::Cache c = cache_of(cache, layer, h.head_dim);
-    if (h.heads == 0 || c.kv_heads == 0 || h.heads % c.kv_heads)
-      shape_error(std::to_string(h.heads) + " heads are not a multiple of the cache's " + std::to_string(c.kv_heads));
+    check_shared(h.heads, c.kv_heads);
     if (window < 0) shape_error("window is " + std::to_string(window) + "; it must be 0 (none) or more");
     const slm::Segments s = {int32s(starts, "starts", 1), int32s(positions, "positions", 1), int32s(blocks, "blocks", 2),
                              length(positions, 0), length(blocks, 1)};
@@ -306,6 +305,11 @@ struct KernelSet {
     const slm::Attention a = {c, h.data, to, h.stride, h.heads, scale, window};
     nb::gil_scoped_release free;
     slm::attention(*kernels, a, s);
+  }
+
+  static void check_shared(int64_t heads, int64_t kv_heads) {
+    if (heads == 0 || kv_heads == 0 || heads % kv_heads)
+      shape_error(std::to_string(heads) + " heads are not a multiple of the cache's " + std::to_string(kv_heads));
   }
 
   static void check_segments(const slm::Segments& s, int64_t tokens, int64_t cache_blocks) {
@@ -392,10 +396,9 @@ NB_MODULE(_native, m) {
       .def("embed", &KernelSet::embed, "weight"_a, "ids"_a.noconvert(), "out"_a.noconvert())
       .def("rms_norm", &KernelSet::rms_norm, "x"_a.noconvert(), "weight"_a.noconvert(), "eps"_a, "out"_a.noconvert())
       .def("silu_mul", &KernelSet::silu_mul, "gate_up"_a.noconvert(), "out"_a.noconvert())
-      .def("rotate", &KernelSet::rotate, "x"_a.noconvert(), "cos"_a.noconvert(), "sin"_a.noconvert(),
+      .def("rotate_and_cache", &KernelSet::rotate_and_cache, "q"_a.noconvert(), "k"_a.noconvert(), "v"_a.noconvert(),
+           "cos"_a.noconvert(), "sin"_a.noconvert(), "cache"_a.noconvert(), "layer"_a, "slots"_a.noconvert(),
            "out"_a.noconvert())
-      .def("write_cache", &KernelSet::write_cache, "cache"_a.noconvert(), "layer"_a, "k"_a.noconvert(),
-           "v"_a.noconvert(), "slots"_a.noconvert())
       .def("attention", &KernelSet::attention, "q"_a.noconvert(), "cache"_a.noconvert(), "layer"_a,
            "starts"_a.noconvert(), "positions"_a.noconvert(), "blocks"_a.noconvert(), "scale"_a, "window"_a,
            "out"_a.noconvert())
@@ -410,7 +413,14 @@ NB_MODULE(_native, m) {
           "multiply_rate",
           [](const KernelSet& s, double seconds, int passes) {
             nb::gil_scoped_release free;
-            return slm::multiply_rate(*s.kernels, seconds, passes);
+            return slm::multiply_rate(s.kernels->multiply, seconds, passes);
+          },
+          "seconds"_a, "passes"_a)
+      .def(
+          "multiply_add_rate",
+          [](const KernelSet& s, double seconds, int passes) {
+            nb::gil_scoped_release free;
+            return slm::multiply_rate(s.kernels->multiply_add, seconds, passes);
           },
           "seconds"_a, "passes"_a);
 

@@ -87,10 +87,11 @@ struct Dense {
 };
 
 // One layer of the cache; `cells` is the start of cache[0, layer, 0, 0], strides count elements.
-// Keys lie as [head_dim][32], values as [32][head_dim].
+// Keys lie as [head_dim][32], values as [32][head_dim]. q8: int8, and after each of both 32 float scales, one a token.
+enum class CacheType { f32, f16, q8 };
 struct Cache {
   void* cells;
-  Number number;  // f32 or f16
+  CacheType type;
   int64_t block_stride, value_offset, head_stride;
   int64_t blocks, kv_heads, head_dim;
 };

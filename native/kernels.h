@@ -41,25 +41,23 @@ using RmsNorm = void (*)(const float* x, const float* weight, float eps, int64_t
 // out[t, i] = gate / (1 + exp(-gate)) * up, gate = x[t, i], up = x[t, dim + i].   x: [tokens, 2 dim].
 using SiluMul = void (*)(const float* x, int64_t tokens, int64_t dim, float* out);
 
-// Pairs (i, i + pairs) of each head turned by the token's angles; the rest of the head is copied.
-// x: [tokens][heads][head_dim], tokens x_stride floats apart.   cos, sin: [tokens, pairs].   out: contiguous.
-struct Rotate {
-  const float *x, *cos, *sin;
-  float* out;
-  int64_t x_stride, heads, head_dim, pairs;
-};
-using RotateTokens = void (*)(const Rotate& r, int64_t token_begin, int64_t token_end);
-
-// k, v: [tokens][kv_heads][head_dim], tokens k_stride and v_stride floats apart.   slots: [tokens], block * 32 + offset.
-struct WriteCache {
+// q with its heads' pairs (i, i + pairs) turned by the token's angles, the rest of a head copied, into out; k turned
+// likewise, and v as it is, into the cache. heads / kv_heads heads of q go with each kv head of the range.
+// q: [tokens][heads][head_dim], k, v: [tokens][kv_heads][head_dim], tokens the strides apart.   cos, sin: [tokens, pairs].
+// slots: [tokens], block * 32 + offset.   out: contiguous.
+// q8: scale = max|x| / 127 of a head's numbers and q = rint(x * (1 / scale)), ties to even; a scale below the smallest
+// normal float counts as 0, and where a number is not finite the scale is NaN and q = 0.
+struct RotateAndCache {
   Cache cache;
-  const float *k, *v;
+  const float *q, *k, *v, *cos, *sin;
+  float* out;
   const int64_t* slots;
-  int64_t tokens, k_stride, v_stride;
+  int64_t tokens, heads, pairs, q_stride, k_stride, v_stride;
 };
-using WriteCacheHeads = void (*)(const WriteCache& w, int64_t head_begin, int64_t head_end);
+// scratch: rotate_scratch(head_dim) bytes.
+using RotateAndCacheHeads = void (*)(const RotateAndCache& r, int64_t head_begin, int64_t head_end, void* scratch);
 
-// softmax(scale q k^T) v of queries of one sequence that share a kv head.
+// softmax(scale q k^T) v of queries of one sequence.
 // q: [tokens][heads][head_dim], tokens q_stride floats apart.   out: [tokens][heads * head_dim].
 // A query at absolute position i sees keys j <= i with i - j < window (0: all).
 struct Attention {
@@ -70,18 +68,19 @@ struct Attention {
   float scale;
   int64_t window;
 };
+constexpr int64_t kMostQueries = 128;  // (row, head) pairs of one call: what widening a block is shared among
 struct Queries {
-  const int32_t* blocks;         // the sequence's cache blocks in order
-  int64_t position;              // absolute position of the first query
-  int64_t row_begin, row_end;    // rows of q and out; the first one is the query at `position`
-  int64_t head_begin, head_end;  // heads that share kv_head
-  int64_t kv_head;
+  const int32_t* blocks;       // the sequence's cache blocks in order
+  int64_t position;            // absolute position of the first query
+  int64_t row_begin, row_end;  // rows of q and out; the first one is the query at `position`
+  int64_t kv_begin, kv_end;    // kv heads; more than one only with all of their heads
+  int64_t first, heads;        // of each kv head's heads, the first and how many; rows * kv heads * heads <= kMostQueries
 };
 // scratch: attention_scratch(head_dim) bytes, 64-byte aligned.
 using AttentionQueries = void (*)(const Attention& a, const Queries& q, void* scratch);
 
 // For `slm bench`. read: some function of all bytes, at full speed. multiply: does the given number of rounds of
-// independent int8 multiply-adds in registers and returns how many multiply-adds a round has.
+// independent int8 multiply-adds in registers and returns how many multiply-adds a round has. multiply_add: of floats.
 using Read = uint64_t (*)(const void* data, int64_t bytes);
 using Multiply = int64_t (*)(int64_t rounds);
 
@@ -94,11 +93,10 @@ struct Kernels {
   MatmulDense matmul_dense;
   RmsNorm rms_norm;
   SiluMul silu_mul;
-  RotateTokens rotate;
-  WriteCacheHeads write_cache;
+  RotateAndCacheHeads rotate_and_cache;
   AttentionQueries attention;
   Read read;
-  Multiply multiply;
+  Multiply multiply, multiply_add;
 };
 
 // Room for one unpacked tile, 512 bytes and up to 3 * 16 scales of 4 bytes a group, and for its results of up to 16
@@ -108,6 +106,8 @@ constexpr int64_t matmul_scratch(int64_t groups) { return groups * (512 + 3 * 64
 // each 4,096 weights and 1,280 bytes of scales at most, and for results of few tokens.
 constexpr int kPanelBlocks = 4;
 constexpr int64_t q4s_scratch = kPanelBlocks * (4096 + 1280) + 8 * kTile * 4;
+// Room for one head in float32.
+constexpr int64_t rotate_scratch(int64_t head_dim) { return head_dim * 4; }
 // Room for one block of keys and one of values in float32.
 constexpr int64_t attention_scratch(int64_t head_dim) { return 2 * kBlock * head_dim * 4; }
 

@@ -32,15 +32,15 @@ double read_bandwidth(const Kernels& kernels, int64_t bytes, int passes) {
   return best;
 }
 
-double multiply_rate(const Kernels& kernels, double seconds, int passes) {
+double multiply_rate(Multiply multiply, double seconds, int passes) {
   constexpr int64_t kRounds = 100'000;  // under a millisecond
   const auto probe = std::chrono::steady_clock::now();
-  const int64_t per_round = kernels.multiply(kRounds);
+  const int64_t per_round = multiply(kRounds);
   const int64_t chunks = std::max<int64_t>(1, static_cast<int64_t>(seconds / seconds_of(probe))) * thread_count();
   double best = 0;
   for (int pass = 0; pass < passes; ++pass) {
     const auto start = std::chrono::steady_clock::now();
-    parallel(chunks, [&](int64_t) { kernels.multiply(kRounds); });
+    parallel(chunks, [&](int64_t) { multiply(kRounds); });
     best = std::max(best, static_cast<double>(chunks * kRounds * per_round) / seconds_of(start));
   }
   return best;

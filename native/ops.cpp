@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "attention.h"
 #include "threads.h"
 
 namespace slm {
@@ -111,43 +110,70 @@ void silu_mul(const Kernels& kernels, const float* x, int64_t tokens, int64_t di
   });
 }
 
-void rotate(const Kernels& kernels, const Rotate& r, int64_t tokens) {
-  ranges(tokens, 1, tokens * r.heads * r.head_dim,
-         [&](int64_t begin, int64_t end) { kernels.rotate(r, begin, end); });
+void rotate_and_cache(const Kernels& kernels, const RotateAndCache& r) {
+  const int64_t kv_heads = r.cache.kv_heads, head_dim = r.cache.head_dim;
+  // By heads: tokens side by side share lines of the cache, which two threads should not write at once.
+  ranges(kv_heads, 1, r.tokens * (r.heads + 2 * kv_heads) * head_dim, [&](int64_t begin, int64_t end) {
+    kernels.rotate_and_cache(r, begin, end, scratch(Scratch::kernel, rotate_scratch(head_dim)));
+  });
 }
 
-void write_cache(const Kernels& kernels, const WriteCache& w) {
-  ranges(w.cache.kv_heads, 1, w.tokens * w.cache.kv_heads * w.cache.head_dim * 2,
-         [&](int64_t begin, int64_t end) { kernels.write_cache(w, begin, end); });
+namespace {
+
+// How one sequence's queries are cut: rows, kv heads, and heads of each kv head of one chunk.
+struct Cut {
+  int64_t rows, kv_heads, heads;
+  int64_t row_parts, kv_parts, head_parts;
+  int64_t chunks() const { return row_parts * kv_parts * head_parts; }
+};
+
+Cut cut(const Attention& a, int64_t rows, int64_t sequences) {
+  constexpr int64_t kFew = 8;  // queries of a kv head for which reading the cache takes longer than computing
+  const int64_t shared = a.heads / a.cache.kv_heads;
+  Cut c;
+  c.heads = std::min<int64_t>(shared, kMostQueries);
+  c.rows = std::max<int64_t>(1, std::min(rows, kMostQueries / c.heads));
+  c.kv_heads = 1;
+  if (rows * shared <= kFew) {  // heads side by side lie in one piece of memory, which is read faster than many
+    const int64_t wanted = divide_up(a.cache.kv_heads * sequences, thread_count() * kChunksPerThread / 2);
+    c.kv_heads = std::min({wanted, kMostQueries / (c.rows * c.heads), a.cache.kv_heads});
+  }
+  c.row_parts = divide_up(rows, c.rows);
+  c.kv_parts = divide_up(a.cache.kv_heads, c.kv_heads);
+  c.head_parts = divide_up(shared, c.heads);
+  return c;
 }
+
+}  // namespace
 
 void attention(const Kernels& kernels, const Attention& a, const Segments& segments) {
-  const int64_t shared = a.heads / a.cache.kv_heads;
-  const int64_t heads_at_once = std::min<int64_t>(shared, kMostQueries);
-  const int64_t rows_at_once = std::max<int64_t>(1, kMostQueries / 2 / heads_at_once);
-  const int64_t head_parts = a.cache.kv_heads * divide_up(shared, heads_at_once);
-  const auto row_parts = [&](int64_t s) {
-    return divide_up(segments.starts[s + 1] - segments.starts[s], rows_at_once);
-  };
-  int64_t chunks = 0;
-  for (int64_t s = 0; s < segments.sequences; ++s) chunks += row_parts(s) * head_parts;
-
-  parallel(chunks, [&](int64_t chunk) {
+  const auto rows_of = [&](int64_t s) -> int64_t { return segments.starts[s + 1] - segments.starts[s]; };
+  const auto cut_of = [&](int64_t s) { return cut(a, rows_of(s), segments.sequences); };
+  int64_t chunks = 0, work = 0;
+  for (int64_t s = 0; s < segments.sequences; ++s) {
+    chunks += cut_of(s).chunks();
+    work += rows_of(s) * (segments.positions[s] + rows_of(s)) * a.heads * a.cache.head_dim / 8;
+  }
+  const auto run = [&](int64_t chunk) {
     int64_t s = 0;
-    for (; chunk >= row_parts(s) * head_parts; ++s) chunk -= row_parts(s) * head_parts;
+    Cut c = cut_of(0);
+    for (; chunk >= c.chunks(); c = cut_of(++s)) chunk -= c.chunks();
+    const int64_t head_part = chunk % c.head_parts, kv_part = chunk / c.head_parts % c.kv_parts;
     // Later rows see more keys: they come first, so that no long piece is left for the end.
-    const int64_t part = row_parts(s) - 1 - chunk / head_parts, head_part = chunk % head_parts;
-    const int64_t first = part * rows_at_once, parts_of_kv = head_parts / a.cache.kv_heads;
+    const int64_t row = (c.row_parts - 1 - chunk / (c.head_parts * c.kv_parts)) * c.rows;
     Queries q;
     q.blocks = segments.blocks + s * segments.most_blocks;
-    q.row_begin = segments.starts[s] + first;
-    q.row_end = std::min<int64_t>(segments.starts[s + 1], q.row_begin + rows_at_once);
-    q.position = segments.positions[s] + first;
-    q.kv_head = head_part / parts_of_kv;
-    q.head_begin = q.kv_head * shared + head_part % parts_of_kv * heads_at_once;
-    q.head_end = std::min((q.kv_head + 1) * shared, q.head_begin + heads_at_once);
+    q.position = segments.positions[s] + row;
+    q.row_begin = segments.starts[s] + row;
+    q.row_end = std::min<int64_t>(segments.starts[s + 1], q.row_begin + c.rows);
+    q.kv_begin = kv_part * c.kv_heads;
+    q.kv_end = std::min(a.cache.kv_heads, q.kv_begin + c.kv_heads);
+    q.first = head_part * c.heads;
+    q.heads = std::min(a.heads / a.cache.kv_heads - q.first, c.heads);
     kernels.attention(a, q, scratch(Scratch::kernel, attention_scratch(a.cache.head_dim)));
-  });
+  };
+  if (work >= kSmall) return parallel(chunks, [&](int64_t i) { run(i); });
+  for (int64_t i = 0; i < chunks; ++i) run(i);
 }
 
 }  // namespace slm

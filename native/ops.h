@@ -18,8 +18,7 @@ void matmul_dense(const Kernels& kernels, const Dense& w, const float* x, int64_
 void rms_norm(const Kernels& kernels, const float* x, const float* weight, float eps, int64_t tokens, int64_t dim,
               float* out);
 void silu_mul(const Kernels& kernels, const float* x, int64_t tokens, int64_t dim, float* out);
-void rotate(const Kernels& kernels, const Rotate& r, int64_t tokens);
-void write_cache(const Kernels& kernels, const WriteCache& w);
+void rotate_and_cache(const Kernels& kernels, const RotateAndCache& r);
 void attention(const Kernels& kernels, const Attention& a, const Segments& segments);
 
 // out[i] = row ids[i] of the matrix in float32: [count, k].

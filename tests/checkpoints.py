@@ -57,7 +57,7 @@ class Runner:
     """A checkpoint, a kernel set and a cache; logits of prompts in any pieces and any company."""
 
     def __init__(
-        self, folder: Path, kernels: str, quantize: str = "none", cache: str = "float32", blocks: int = 512
+        self, folder: Path, kernels: str, quantize: str = "none", cache: str = "f32", blocks: int = 512
     ) -> None:
         checkpoint = Checkpoint.open(folder)
         family = architecture(checkpoint.config)
@@ -95,6 +95,6 @@ class Runner:
 
 
 @cache
-def runner(name: str, kernels: str, quantize: str = "none", cache: str = "float32") -> Runner:
+def runner(name: str, kernels: str, quantize: str = "none", cache: str = "f32") -> Runner:
     """One for all tests of a run; each test gives back the blocks it takes."""
     return Runner(REFERENCE / CASES[name]["folder"], kernels, quantize, cache)

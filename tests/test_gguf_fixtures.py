@@ -42,7 +42,7 @@ class FileRunner(Runner):
         else:
             weights = load_weights(source.tensors, source.expected, ops=ops)
         self.model = source.family.MODEL(c, weights, ops)
-        self.cache = Cache(blocks, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, "float32")
+        self.cache = Cache(blocks, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, "f32")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -30,8 +30,8 @@ inline __m256i add_32(__m256i sum, __m256i terms) {
 }
 
 struct Lanes {
-  static constexpr int kRows = 2, kTokens = 3;  // 12 sums, 2 weights, 2 inputs: all 16 registers
-  static constexpr int kQueries = 3;            // 12 sums, 2 of the keys or values, 1 broadcast
+  static constexpr int kRows = 2, kTokens = 3;   // 12 sums, 2 weights, 2 inputs: all 16 registers
+  static constexpr int kQueries = 6, kWide = 1;  // 12 sums, 2 of the keys or values, 1 broadcast
 
   __m256 lo, hi;
 
@@ -54,6 +54,13 @@ struct Lanes {
     uint16_t padded[16] = {};
     std::memcpy(padded, p, static_cast<size_t>(n) * 2);
     return load_half(padded);
+  }
+  static Lanes load_int8(const int8_t* p) { return {widened(p), widened(p + 8)}; }
+  static Lanes load_int8(const int8_t* p, int64_t n) {
+    if (n == 16) return load_int8(p);
+    int8_t padded[16] = {};
+    std::memcpy(padded, p, static_cast<size_t>(n));
+    return load_int8(padded);
   }
   static Lanes load_bf16(const uint16_t* p) {
     const __m128i* q = reinterpret_cast<const __m128i*>(p);
@@ -87,6 +94,23 @@ struct Lanes {
     uint16_t all[16];
     store_half(all);
     std::memcpy(p, all, static_cast<size_t>(n) * 2);
+  }
+  void store_int8(int8_t* p) const {
+    const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(lo), _mm256_cvtps_epi32(hi));  // 0-3 8-11 4-7 12-15
+    const __m256i sorted = _mm256_permute4x64_epi64(words, 0xd8);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_packs_epi16(_mm256_castsi256_si128(sorted), _mm256_extracti128_si256(sorted, 1)));
+  }
+  void store_int8(int8_t* p, int64_t n) const {
+    if (n == 16) return store_int8(p);
+    int8_t all[16];
+    store_int8(all);
+    std::memcpy(p, all, static_cast<size_t>(n));
+  }
+
+ private:
+  static __m256 widened(const int8_t* p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
   }
 };
 

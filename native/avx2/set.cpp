@@ -1,9 +1,9 @@
 #include "../attention.h"
+#include "../fma_rate.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
-#include "../rotate.h"
+#include "../rotate_and_cache.h"
 #include "../silu_mul.h"
-#include "../write_cache.h"
 #include "avx2.h"
 
 namespace slm {
@@ -21,11 +21,11 @@ const Kernels kAvx2 = {
     matmul_dense<avx2::Lanes>,
     rms_norm<avx2::Lanes>,
     silu_mul<avx2::Lanes>,
-    rotate<avx2::Lanes>,
-    write_cache<avx2::Lanes>,
+    rotate_and_cache<avx2::Lanes>,
     attention<avx2::Lanes>,
     avx2::read,
     avx2::multiply,
+    multiply_add<avx2::Lanes>,
 };
 
 }  // namespace slm

@@ -13,8 +13,8 @@ namespace slm::avx512 {
 inline __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
 
 struct Lanes {
-  static constexpr int kRows = 4, kTokens = 4;  // 16 sums, 4 weights, 1 input of the 32 registers
-  static constexpr int kQueries = 8;            // 16 sums, 2 keys or values, 8 broadcasts
+  static constexpr int kRows = 4, kTokens = 4;   // 16 sums, 4 weights, 1 input of the 32 registers
+  static constexpr int kQueries = 8, kWide = 2;  // 16 sums, 2 of the keys or values, broadcasts
 
   __m512 v;
 
@@ -29,6 +29,15 @@ struct Lanes {
   static Lanes load_half(const uint16_t* p, int64_t n) {
     return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(n), p))};
   }
+  static Lanes load_int8(const int8_t* p) {
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+  }
+  static Lanes load_int8(const int8_t* p, int64_t n) {
+    if (n == 16) return load_int8(p);
+    int8_t padded[16] = {};  // SIMDe has no masked loads and stores of bytes
+    std::memcpy(padded, p, static_cast<size_t>(n));
+    return load_int8(padded);
+  }
   static Lanes load_bf16(const uint16_t* p) {
     return widened(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
@@ -38,11 +47,19 @@ struct Lanes {
   void store(float* p, int64_t n) const { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
   void store_half(uint16_t* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), half()); }
   void store_half(uint16_t* p, int64_t n) const { _mm256_mask_storeu_epi16(p, first_lanes(n), half()); }
+  void store_int8(int8_t* p) const { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes()); }
+  void store_int8(int8_t* p, int64_t n) const {
+    if (n == 16) return store_int8(p);
+    int8_t all[16];
+    store_int8(all);
+    std::memcpy(p, all, static_cast<size_t>(n));
+  }
 
  private:
   static Lanes widened(__m256i bits) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
   }
+  __m128i bytes() const { return _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)); }
   __m256i half() const { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 };
 

@@ -1,9 +1,9 @@
 #include "../attention.h"
+#include "../fma_rate.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
-#include "../rotate.h"
+#include "../rotate_and_cache.h"
 #include "../silu_mul.h"
-#include "../write_cache.h"
 #include "avx512.h"
 
 namespace slm {
@@ -27,11 +27,11 @@ const Kernels kAvx512 = {
     matmul_dense<avx512::Lanes>,
     rms_norm<avx512::Lanes>,
     silu_mul<avx512::Lanes>,
-    rotate<avx512::Lanes>,
-    write_cache<avx512::Lanes>,
+    rotate_and_cache<avx512::Lanes>,
     attention<avx512::Lanes>,
     avx512::read,
     avx512::multiply,
+    multiply_add<avx512::Lanes>,
 };
 
 }  // namespace slm

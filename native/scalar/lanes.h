@@ -14,8 +14,8 @@ namespace slm::scalar {
 struct Lanes {
   // Rows and tokens whose sums a dense product holds in registers at once.
   static constexpr int kRows = 1, kTokens = 1;
-  // Queries whose scores or sums attention holds in registers at once.
-  static constexpr int kQueries = 1;
+  // Queries, and Lanes of keys or features, whose scores or sums attention holds in registers at once.
+  static constexpr int kQueries = 1, kWide = 1;
 
   float v[16];
 
@@ -37,6 +37,11 @@ struct Lanes {
     for (int64_t i = 0; i < n; ++i) r.v[i] = float_of_half(p[i]);
     return r;
   }
+  static Lanes load_int8(const int8_t* p, int64_t n = 16) {
+    Lanes r = zero();
+    for (int64_t i = 0; i < n; ++i) r.v[i] = static_cast<float>(p[i]);
+    return r;
+  }
   static Lanes load_bf16(const uint16_t* p, int64_t n = 16) {
     Lanes r = zero();
     for (int64_t i = 0; i < n; ++i) r.v[i] = float_of_bf16(p[i]);
@@ -48,6 +53,10 @@ struct Lanes {
   }
   void store_half(uint16_t* p, int64_t n = 16) const {
     for (int64_t i = 0; i < n; ++i) p[i] = half_of_float(v[i]);
+  }
+  // Rounded to the nearest integer, ties to even; the numbers are within -127.5 .. 127.5.
+  void store_int8(int8_t* p, int64_t n = 16) const {
+    for (int64_t i = 0; i < n; ++i) p[i] = static_cast<int8_t>(bits_of_float(v[i] + 12582912.0f));  // 1.5 * 2^23
   }
 };
 

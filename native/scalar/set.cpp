@@ -1,9 +1,9 @@
 #include "../attention.h"
+#include "../fma_rate.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
-#include "../rotate.h"
+#include "../rotate_and_cache.h"
 #include "../silu_mul.h"
-#include "../write_cache.h"
 #include "scalar.h"
 
 namespace slm {
@@ -21,11 +21,11 @@ const Kernels kScalar = {
     matmul_dense<scalar::Lanes>,
     rms_norm<scalar::Lanes>,
     silu_mul<scalar::Lanes>,
-    rotate<scalar::Lanes>,
-    write_cache<scalar::Lanes>,
+    rotate_and_cache<scalar::Lanes>,
     attention<scalar::Lanes>,
     scalar::read,
     scalar::multiply,
+    multiply_add<scalar::Lanes>,
 };
 
 }  // namespace slm

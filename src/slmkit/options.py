@@ -78,7 +78,7 @@ class Options(_Checked):
 
 MOST_BIAS = 1e6  # far beyond any logit, and far from where float32 ends
 QUANTIZATIONS = ("q4", "q8", "none")
-CACHE_TYPES = ("auto", "f16", "f32")
+CACHE_TYPES = ("auto", "q8", "f16", "f32")
 KERNELS = ("auto", "avx512", "avx2", "scalar", "reference")
 
 
@@ -92,7 +92,9 @@ class LoadOptions(_Checked):
         "weights of a folder loaded directly; default q4, or q8 under 200 M weights", str, choices=QUANTIZATIONS
     )
     cache: str | None = option(
-        "numbers of the key-value cache; auto is f32 with f32 weights, else f16", str, choices=CACHE_TYPES
+        "numbers of the key-value cache; auto is f32 with f32 weights, else f16; q8 is 8 bits",
+        str,
+        choices=CACHE_TYPES,
     )
     kernels: str | None = option("kernel set; default is the best this processor has", str, choices=KERNELS)
     offline: bool | None = option("use only what is on this machine; fetch nothing", bool)

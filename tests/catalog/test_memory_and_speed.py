@@ -62,7 +62,7 @@ def test_phi_3_5_mini_takes_what_was_measured():
 
 @pytest.mark.parametrize(("tokens", "blocks"), [(1, 1), (32, 1), (33, 2), (4096, 128)])
 def test_the_cache_is_counted_in_whole_blocks_as_the_engine_makes_it(tokens, blocks):
-    cache = Cache(blocks, MINI.num_hidden_layers, MINI.num_key_value_heads, MINI.head_dim, "float16")
+    cache = Cache(blocks, MINI.num_hidden_layers, MINI.num_key_value_heads, MINI.head_dim, "f16")
     assert cache_bytes(MINI, "q4", tokens) == cache.data.nbytes
 
 

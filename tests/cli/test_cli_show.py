@@ -80,7 +80,7 @@ def test_memory_is_shown_at_4k_16k_and_the_full_context(facts, tmp_path):
     model = write_model(tmp_path / "m", max_position_embeddings=40000)
     f = facts(str(model))
     assert [need["context"] for need in f["memory"]["contexts"]] == [4096, 16384, 40000]
-    one = block_bytes(f["layers"], f["key_value_heads"], f["head_dim"], "float16")
+    one = block_bytes(f["layers"], f["key_value_heads"], f["head_dim"], "f16")
     assert [need["cache"] for need in f["memory"]["contexts"]] == [128 * one, 512 * one, 1250 * one]
 
 

@@ -18,7 +18,7 @@ from slmkit.ops.choose import choose
 pytestmark = pytest.mark.skipif(not NATIVE, reason="the native kernels were not built")
 
 CASE = "longrope"  # both rope tables and blocks on both sides of the switch
-FORMATS = [*product(NATIVE, ("q4", "q8", "none"), ("float16", "float32"))]
+FORMATS = [*product(NATIVE, ("q4", "q8", "none"), ("q8", "f16", "f32"))]
 every_format = pytest.mark.parametrize(("kernels", "quantize", "cache"), FORMATS)
 
 
@@ -88,7 +88,7 @@ def test_preemption_and_neighbours_change_no_bit_of_an_answer(kernels, quantize,
 
 
 @pytest.mark.skipif(len(NATIVE) < 2, reason="there is one kernel set only")
-@pytest.mark.parametrize(("quantize", "cache"), [*product(("q4", "q8", "none"), ("float16", "float32"))])
+@pytest.mark.parametrize(("quantize", "cache"), [*product(("q4", "q8", "none"), ("q8", "f16", "f32"))])
 def test_every_kernel_set_gives_the_same_bits(quantize, cache):
     ids = prompts(CASE)[-1][0]
     first, *others = [runner(kernels, quantize, cache).all_logits(ids) for kernels in NATIVE]

@@ -57,7 +57,7 @@ class Chain:
 
 
 def chain(seed: int, vocab: int) -> Engine:
-    return Engine(Chain(np.random.default_rng(seed).normal(0, 2, (vocab, vocab))), Cache(64, 1, 1, 2, "float32"))
+    return Engine(Chain(np.random.default_rng(seed).normal(0, 2, (vocab, vocab))), Cache(64, 1, 1, 2, "f32"))
 
 
 def everything(engine: Engine, start: int, depth: int, stops: set[int], power: float) -> list[tuple[float, list[int]]]:
@@ -87,7 +87,7 @@ def test_as_many_beams_as_there_are_lines_find_the_best_line_of_all(seed, power)
 def test_two_searches_that_need_all_blocks_do_not_wait_for_each_other(seed):
     """Beams that wait with everything read must give their blocks back to an earlier request."""
     engine = chain(seed, 50)
-    engine.cache = Cache(12, 1, 1, 2, "float32")
+    engine.cache = Cache(12, 1, 1, 2, "f32")
     roomy = chain(seed, 50)
     tasks = [task([1, 2, 3] * 10, 60, beams=4, n=4), task([3, 2, 1] * 10, 60, beams=4, n=4)]
     alone = [run(roomy, each)[0] for each in tasks]

@@ -11,7 +11,7 @@ from slmkit.engine.cache import Cache, block_bytes
 
 
 def cache(n_blocks: int = 8) -> Cache:
-    return Cache(n_blocks, 1, 1, 2, "float32")
+    return Cache(n_blocks, 1, 1, 2, "f32")
 
 
 @given(st.lists(st.tuples(st.sampled_from(["take", "fork", "release"]), st.integers(0, 100)), max_size=40))
@@ -68,5 +68,6 @@ def test_the_block_freed_last_is_used_first():
     assert pool.take(3) == again
 
 
-def test_block_bytes_are_what_the_array_takes():
-    assert block_bytes(2, 3, 96, "float16") == Cache(5, 2, 3, 96, "float16").data.nbytes // 5
+@pytest.mark.parametrize(("kind", "expected"), [("f32", 147456), ("f16", 73728), ("q8", 38400)])
+def test_block_bytes_are_what_the_array_takes(kind, expected):
+    assert block_bytes(2, 3, 96, kind) == Cache(5, 2, 3, 96, kind).data.nbytes // 5 == expected

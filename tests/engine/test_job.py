@@ -232,6 +232,6 @@ def test_a_scorer_that_gives_no_number_is_refused_by_name(value):
 def test_samples_that_find_no_block_for_a_copy_read_their_tokens_again(n_blocks):
     one = task([1] * 40, 20, n=4, temperature=1.5, seed=11)
     roomy, engine = chain(0, 100), chain(0, 100)
-    engine.cache = Cache(n_blocks, 1, 1, 2, "float32")
+    engine.cache = Cache(n_blocks, 1, 1, 2, "f32")
     assert [c.text for c in run(engine, one)[0].choices] == [c.text for c in run(roomy, one)[0].choices]
     assert engine.cache.n_free == n_blocks

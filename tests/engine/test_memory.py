@@ -13,7 +13,7 @@ from slmkit.engine.memory import MOST_CONTEXTS, RESERVE, free_bytes, plan_cache
 from slmkit.errors import NotEnoughMemory, OptionError
 
 MINI = (32, 32, 96)  # Phi-3-mini: 384 KiB a token in 16 bits
-BLOCK_BYTES = block_bytes(*MINI, "float16")
+BLOCK_BYTES = block_bytes(*MINI, "f16")
 
 
 def room(blocks: float) -> int:
@@ -22,24 +22,24 @@ def room(blocks: float) -> int:
 
 
 def test_a_token_of_phi3_mini_takes_384_kib():
-    assert plan_cache(4096, None, MINI, "float16", 0, free=10**12).bytes_per_token == 384 * 1024
+    assert plan_cache(4096, None, MINI, "f16", 0, free=10**12).bytes_per_token == 384 * 1024
 
 
 def test_the_context_is_the_models_where_it_fits():
-    plan = plan_cache(4096, None, MINI, "float16", 0, free=10**12)
+    plan = plan_cache(4096, None, MINI, "f16", 0, free=10**12)
     assert (plan.context, plan.n_blocks) == (4096, 128 * MOST_CONTEXTS)
     assert plan.note == "context 4096 tokens"
 
 
 @pytest.mark.parametrize(("blocks", "context"), [(1, 32), (10.9, 320), (128, 4096)])
 def test_the_context_is_what_fits_and_says_so(blocks, context):
-    plan = plan_cache(131072, None, MINI, "float16", 5000, free=room(blocks) + 5000)
+    plan = plan_cache(131072, None, MINI, "f16", 5000, free=room(blocks) + 5000)
     assert (plan.context, plan.n_blocks) == (context, context // 32)
     assert f"context {context} tokens of the model's 131072: what fits in" in plan.note
 
 
 def test_a_context_that_was_asked_for_is_given_to_the_token():
-    plan = plan_cache(4096, 100, MINI, "float16", 0, free=10**12)
+    plan = plan_cache(4096, 100, MINI, "f16", 0, free=10**12)
     assert (plan.context, plan.n_blocks) == (100, 4 * MOST_CONTEXTS)
     assert "as asked" in plan.note
 
@@ -47,20 +47,20 @@ def test_a_context_that_was_asked_for_is_given_to_the_token():
 @pytest.mark.parametrize("asked", [321, 4096])
 def test_more_than_fits_is_refused_with_what_is_needed_what_is_free_and_what_would_fit(asked):
     with pytest.raises(NotEnoughMemory, match=rf"context of {asked} tokens needs .* GB .* free; use --ctx 320 or less"):
-        plan_cache(4096, asked, MINI, "float16", 0, free=room(10))
+        plan_cache(4096, asked, MINI, "f16", 0, free=room(10))
 
 
 @pytest.mark.parametrize("free", [0, 1000, room(0.9)])
 def test_less_than_one_block_is_refused(free):
     with pytest.raises(NotEnoughMemory, match="close other programs"):
-        plan_cache(4096, None, MINI, "float16", 0, free=free)
+        plan_cache(4096, None, MINI, "f16", 0, free=free)
     with pytest.raises(NotEnoughMemory, match=r"beside .* of weights"):
-        plan_cache(4096, None, MINI, "float16", 10**12, free=10**11)
+        plan_cache(4096, None, MINI, "f16", 10**12, free=10**11)
 
 
 def test_more_than_the_model_was_made_for_is_refused():
     with pytest.raises(OptionError, match="ctx is 4097; this model was made for at most 4096 tokens"):
-        plan_cache(4096, 4097, MINI, "float16", 0, free=10**12)
+        plan_cache(4096, 4097, MINI, "f16", 0, free=10**12)
 
 
 def test_this_machine_has_memory():

@@ -25,7 +25,7 @@ def sequences(cache: Cache, *sizes: tuple[int, int]):
 
 
 def pool(n_blocks: int) -> Cache:
-    return Cache(n_blocks, 1, 1, 2, "float32")
+    return Cache(n_blocks, 1, 1, 2, "f32")
 
 
 def counts(plan, made):

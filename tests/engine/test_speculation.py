@@ -29,7 +29,7 @@ def circle(vocab: int = 100, seed: int = 0) -> Engine:
     rows[:, PERIOD[0]] = 6
     for here, there in zip(PERIOD, [*PERIOD[1:], PERIOD[0]], strict=True):
         rows[here] = np.where(np.arange(vocab) == there, 6, np.minimum(rows[here], 3))
-    return Engine(Chain(rows), Cache(64, 1, 1, 2, "float32"))
+    return Engine(Chain(rows), Cache(64, 1, 1, 2, "f32"))
 
 
 def told(answer):
@@ -241,7 +241,7 @@ asked = st.fixed_dictionaries(
 def test_answers_stay_in_any_company_however_few_the_blocks(requests, n_blocks, step_tokens, seed):
     """A vocabulary of eight, so that most ends were there before; blocks run out, and answers are read again."""
     engine = chain(seed, 8)
-    engine.cache, engine.step_tokens = Cache(n_blocks, 1, 1, 2, "float32"), step_tokens
+    engine.cache, engine.step_tokens = Cache(n_blocks, 1, 1, 2, "f32"), step_tokens
 
     def check(engine):
         held = held_blocks(engine)
@@ -274,7 +274,7 @@ def recorded(quantize: str, cache: str, speculate: int | None, text, n_prompt: i
 
 
 @needs_kernels
-@pytest.mark.parametrize(("quantize", "cache"), [("q4", "float16"), ("q8", "float32"), ("none", "float32")])
+@pytest.mark.parametrize(("quantize", "cache"), [("q4", "f16"), ("q4", "q8"), ("q8", "f32"), ("none", "f32")])
 @pytest.mark.parametrize("speculate", [1, 3, 16])
 def test_each_position_of_a_draft_has_the_bits_it_has_alone(quantize, cache, speculate):
     """Through the LongRoPE switch, over block boundaries, with drafts that come true and drafts that do not."""
@@ -292,8 +292,8 @@ def test_each_position_of_a_draft_has_the_bits_it_has_alone(quantize, cache, spe
 def test_drafts_under_preemption_have_the_same_bits():
     ids = stored("longrope")["steps_ids"].tolist()
     text = ids[:13] * 7
-    plain, _ = recorded("q4", "float16", 0, text, 20)
-    crowded, n_accepted = recorded("q4", "float16", 5, text, 20, blocks=5, others=3)
+    plain, _ = recorded("q4", "f16", 0, text, 20)
+    crowded, n_accepted = recorded("q4", "f16", 5, text, 20, blocks=5, others=3)
     assert n_accepted > 0
     for length in plain:
         np.testing.assert_array_equal(crowded[length], plain[length])
@@ -306,8 +306,8 @@ def test_a_draft_that_is_cut_where_blocks_end_has_the_same_bits(blocks):
     ids = stored("longrope")["steps_ids"].tolist()
     text = ids[:13] * 7
     assert len(text) <= 3 * BLOCK
-    plain, _ = recorded("q4", "float16", 0, text, 20)
-    tight, n_accepted = recorded("q4", "float16", 16, text, 20, blocks=blocks)
+    plain, _ = recorded("q4", "f16", 0, text, 20)
+    tight, n_accepted = recorded("q4", "f16", 16, text, 20, blocks=blocks)
     assert n_accepted > 0
     for length in plain:
         np.testing.assert_array_equal(tight[length], plain[length])

@@ -1,4 +1,4 @@
-"""rms_norm, rotate and silu_mul."""
+"""rms_norm and silu_mul."""
 
 from __future__ import annotations
 
@@ -41,18 +41,6 @@ def test_silu_keeps_its_limits_and_nan():
     assert np.isnan(out[9])
 
 
-@pytest.mark.parametrize(("head_dim", "pairs"), [(2, 1), (16, 8), (24, 12), (96, 48), (96, 24), (128, 64), (80, 17)])
-@pytest.mark.parametrize("name", SETS)
-def test_rotate_is_the_reference_to_the_bit(head_dim, pairs, name):
-    wide = draw(7, 5, head_dim)
-    angle = draw(7, pairs)
-    for x in (wide, wide[:, :3], wide[:, 1:4], wide[::2][:3]):
-        cos, sin = np.cos(angle[: len(x)]), np.sin(angle[: len(x)])
-        ours = native.Native(name).rotate(x, cos, sin)
-        assert ours.flags.c_contiguous
-        assert ours.tobytes() == reference.rotate(x, cos, sin).astype(np.float32).tobytes()
-
-
 @pytest.mark.parametrize("dim", DIMS)
 @pytest.mark.parametrize("name", SETS)
 def test_every_set_gives_the_same_bits_alone_and_in_a_batch(dim, name, threads):
@@ -75,11 +63,5 @@ def test_wrong_inputs_are_refused_in_one_sentence():
         ops.rms_norm(draw(2, 4), draw(3), 1e-5)
     with pytest.raises(ShapeError, match="odd number"):
         ops.silu_mul(draw(2, 5))
-    with pytest.raises(ShapeError, match="9 pairs of features do not fit a head of 16"):
-        ops.rotate(draw(2, 1, 16), draw(2, 9), draw(2, 9))
-    with pytest.raises(ShapeError, match="sin has shape"):
-        ops.rotate(draw(2, 1, 16), draw(2, 8), draw(3, 8))
-    with pytest.raises(ShapeError, match="contiguous within each token"):
-        ops.rotate(draw(2, 4, 16)[..., ::2], draw(2, 4), draw(2, 4))
     with pytest.raises(TypeError, match="float32"):
         ops.rms_norm(draw(2, 4).astype(np.float16), draw(4), 1e-5)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from slmkit.backends.base import Capabilities
-from slmkit.engine.cache import Cache
+from slmkit.engine.cache import Cache, default_kind
 from slmkit.engine.job import Task
 from slmkit.engine.memory import CachePlan, plan_cache
 from slmkit.engine.step import Engine
@@ -177,11 +177,11 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
     tokenizer.require_fit(config.vocab_size)
     defaults, stops = source.defaults, source.stop_ids
     planned = plan_weights(source.tensors, source.expected, options.quantize)
-    dtype = {"f16": "float16", "f32": "float32"}[_cache_type(options, planned.quantization)]
+    kind = default_kind(planned.quantization) if options.cache in (None, "auto") else options.cache
     shape = (config.num_hidden_layers, config.num_key_value_heads, config.head_dim)
     most = config.max_position_embeddings
     told = min(source.ctx, most) if source.ctx else None  # Ollama, too, cuts what its store asks for
-    plan = plan_cache(most, options.ctx or told, shape, dtype, planned.n_bytes)
+    plan = plan_cache(most, options.ctx or told, shape, kind, planned.n_bytes)
     ops = choose(options.kernels or "auto", options.threads)
     weights = take_weights(planned, ops=ops, progress=progress)
     facts = {
@@ -206,7 +206,7 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
         source=source,
         config=config,
         model=source.family.MODEL(config, weights, ops),
-        cache=Cache(plan.n_blocks, *shape, dtype),
+        cache=Cache(plan.n_blocks, *shape, kind),
         plan=plan,
         tokenizer=tokenizer,
         defaults=defaults,
@@ -226,9 +226,3 @@ def _cost_of_a_token(weights: Weights, config: Any) -> dict[str, int]:
         "head_macs": matrices[head].n * matrices[head].k,
         "attention_macs": 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim,
     }
-
-
-def _cache_type(options: LoadOptions, quantization: str) -> str:
-    if options.cache in ("f16", "f32"):
-        return options.cache
-    return "f32" if quantization == "none" else "f16"

@@ -10,7 +10,7 @@ from typing import Any
 from slmkit.catalog.scores import Score, recognise, scores
 from slmkit.catalog.tensor_types import TensorRow, by_type, tensor_rows
 from slmkit.engine import memory
-from slmkit.engine.cache import block_bytes
+from slmkit.engine.cache import block_bytes, default_kind
 from slmkit.errors import NotEnoughMemory, SlmError
 from slmkit.ops.segments import BLOCK
 from slmkit.options import FALLBACKS
@@ -83,7 +83,7 @@ def facts(source: Source) -> dict[str, Any]:
         "published": _published(source),
         "memory": {
             "free_bytes": free,
-            "cache": _cache_type(plan),
+            "cache": default_kind(plan.quantization),
             "contexts": [need.as_dict() for need in needs(c, plan, free, source.ctx)],
             "largest_context": _largest(c, plan, free),
         },
@@ -99,10 +99,10 @@ def needs(config: Any, plan: WeightPlan, free: int, asked: int | None = None) ->
 
 def _need(config: Any, plan: WeightPlan, context: int, free: int) -> Need:
     blocks = -(-context // BLOCK)
-    cache = blocks * block_bytes(*_shape(config), _cache_type(plan))
+    cache = blocks * block_bytes(*_shape(config), default_kind(plan.quantization))
     try:
         memory.plan_cache(
-            config.max_position_embeddings, context, _shape(config), _cache_type(plan), plan.n_bytes, free
+            config.max_position_embeddings, context, _shape(config), default_kind(plan.quantization), plan.n_bytes, free
         )
     except NotEnoughMemory:
         return Need(context, plan.n_bytes, cache, False)
@@ -113,18 +113,15 @@ def _largest(config: Any, plan: WeightPlan, free: int) -> int:
     """The context that the engine would give it; 0 where not even the weights fit."""
     full = config.max_position_embeddings
     try:
-        return memory.plan_cache(full, None, _shape(config), _cache_type(plan), plan.n_bytes, free).context
+        return memory.plan_cache(
+            full, None, _shape(config), default_kind(plan.quantization), plan.n_bytes, free
+        ).context
     except NotEnoughMemory:
         return 0
 
 
 def _shape(config: Any) -> tuple[int, int, int]:
     return config.num_hidden_layers, config.num_key_value_heads, config.head_dim
-
-
-def _cache_type(plan: WeightPlan) -> str:
-    """What the engine takes where --cache says nothing."""
-    return "float32" if plan.quantization == "none" else "float16"
 
 
 def _type_of(rows: list[TensorRow], names: tuple[str, ...]) -> str | None:

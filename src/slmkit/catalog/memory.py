@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slmkit.engine.cache import block_bytes
+from slmkit.engine.cache import block_bytes, default_kind
 from slmkit.engine.memory import plan_cache
 from slmkit.errors import NotEnoughMemory
 from slmkit.ops.segments import BLOCK
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from slmkit.catalog.shapes import Shape, Tensors
 
 QUANTIZATIONS = ("q4", "q8", "none")  # none: the published numbers, which are bfloat16
-_CACHE = {"q4": "float16", "q8": "float16", "none": "float32"}  # the engine's own choice where --cache says nothing
 
 
 @dataclass(frozen=True)
@@ -71,11 +70,13 @@ def largest_context(shape: Shape, quantization: str, free: int) -> int:
     """The context that the engine would give it with so many free bytes; 0 where not even the weights fit."""
     numbers = (shape.num_hidden_layers, shape.num_key_value_heads, shape.head_dim)
     try:
-        plan = plan_cache(shape.context, None, numbers, _CACHE[quantization], weight_bytes(shape, quantization), free)
+        plan = plan_cache(
+            shape.context, None, numbers, default_kind(quantization), weight_bytes(shape, quantization), free
+        )
     except NotEnoughMemory:
         return 0
     return plan.context
 
 
 def _block_bytes(shape: Shape, quantization: str) -> int:
-    return block_bytes(shape.num_hidden_layers, shape.num_key_value_heads, shape.head_dim, _CACHE[quantization])
+    return block_bytes(shape.num_hidden_layers, shape.num_key_value_heads, shape.head_dim, default_kind(quantization))

@@ -6,21 +6,33 @@ import numpy as np
 
 from slmkit.ops.segments import BLOCK
 
+DTYPES = {"f32": "float32", "f16": "float16", "q8": "int8"}  # cache type -> numbers in the array
 
-def block_bytes(layers: int, kv_heads: int, head_dim: int, dtype: str) -> int:
-    """Bytes of one block of 32 tokens: keys and values of every layer."""
-    return layers * 2 * kv_heads * head_dim * BLOCK * np.dtype(dtype).itemsize
+
+def block_bytes(layers: int, kv_heads: int, head_dim: int, kind: str) -> int:
+    """Bytes of one block of 32 tokens: keys and values of every layer.   kind: one of DTYPES."""
+    return layers * 2 * kv_heads * head_cells(head_dim, kind) * np.dtype(DTYPES[kind]).itemsize
+
+
+def default_kind(quantization: str) -> str:
+    """What a model's cache holds where nobody chose."""
+    return "f32" if quantization == "none" else "f16"
+
+
+def head_cells(head_dim: int, kind: str) -> int:
+    """Cells of one head's keys or values in a block; of q8 with the bytes of its 32 float32 scales."""
+    return BLOCK * head_dim + (BLOCK * 4 if kind == "q8" else 0)
 
 
 class Cache:
     """Blocks that sequences hold; a block may be held by several, and is free when nobody holds it.
 
-    data: (blocks, layers, 2, kv_heads, 32 * head_dim). The array is not touched here, so the system commits memory
-    only for blocks that were used; the block freed last is the first to be used again.
+    data: (blocks, layers, 2, kv_heads, head_cells), see ops/reference.py: write_cache. The array is not touched here,
+    so the system commits memory only for blocks that were used; the block freed last is the first to be used again.
     """
 
-    def __init__(self, n_blocks: int, layers: int, kv_heads: int, head_dim: int, dtype: str) -> None:
-        self.data = np.empty((n_blocks, layers, 2, kv_heads, BLOCK * head_dim), dtype)
+    def __init__(self, n_blocks: int, layers: int, kv_heads: int, head_dim: int, kind: str) -> None:
+        self.data = np.empty((n_blocks, layers, 2, kv_heads, head_cells(head_dim, kind)), DTYPES[kind])
         self._holders = [0] * n_blocks
         self._free = list(range(n_blocks - 1, -1, -1))
 

@@ -46,18 +46,19 @@ def plan_cache(
     model_context: int,
     asked: int | None,
     shape: tuple[int, int, int],
-    dtype: str,
+    kind: str,
     weight_bytes: int,
     free: int | None = None,
 ) -> CachePlan:
     """The context that is asked for, or the smaller of the model's and what fits.
 
-    shape: layers, kv heads, head_dim.   weight_bytes: mapped weights, which need memory too.
+    shape: layers, kv heads, head_dim.   kind: one of engine/cache.py: DTYPES.
+    weight_bytes: mapped weights, which need memory too.
     Raises OptionError beyond the model's context, NotEnoughMemory beyond the machine's.
     """
     if asked is not None and asked > model_context:
         raise OptionError(f"ctx is {asked}; this model was made for at most {model_context} tokens")
-    one = block_bytes(*shape, dtype)
+    one = block_bytes(*shape, kind)
     free = free_bytes() if free is None else free
     room = max(0, int((free - weight_bytes) * (1 - RESERVE)))
     fits = room // one * BLOCK

@@ -21,7 +21,7 @@ class Step:
         while a prompt is read in pieces, and it is what LongRoPE chooses its table by.
     slots: (tokens,) int64, where each token's key and value go: block * 32 + offset.
     segments: which rows are whose, and the cache blocks of each sequence.
-    cache: (blocks, layers, 2, kv_heads, 32 * head_dim), see ops/reference.py.
+    cache: the array of engine/cache.py, see ops/reference.py: write_cache.
     """
 
     positions: NDArray[np.int32]

@@ -125,10 +125,9 @@ class Attention:
     def __call__(self, x: F32, step: Step, cos: F32, sin: F32) -> F32:
         c = self.config
         heads = self.qkv_proj(x).reshape(len(x), -1, c.head_dim)  # all query heads, then keys, then values
-        turned = self.ops.rotate(heads[:, : c.num_attention_heads + c.num_key_value_heads], cos, sin)
-        q, k = turned[:, : c.num_attention_heads], turned[:, c.num_attention_heads :]
-        v = heads[:, c.num_attention_heads + c.num_key_value_heads :]
-        self.ops.write_cache(step.cache, self.layer, k, v, step.slots)
+        queries, kv_heads = c.num_attention_heads, c.num_key_value_heads
+        q, k, v = heads[:, :queries], heads[:, queries : queries + kv_heads], heads[:, queries + kv_heads :]
+        q = self.ops.rotate_and_cache(q, k, v, cos, sin, step.cache, self.layer, step.slots)
         return self.o_proj(self.ops.attention(q, step.cache, self.layer, step.segments, self.scale, c.sliding_window))
 
 

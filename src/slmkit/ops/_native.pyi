@@ -36,16 +36,17 @@ class KernelSet:
         self, x: NDArray[np.float32], weight: NDArray[np.float32], eps: float, out: NDArray[np.float32]
     ) -> None: ...
     def silu_mul(self, gate_up: NDArray[np.float32], out: NDArray[np.float32]) -> None: ...
-    def rotate(
-        self, x: NDArray[np.float32], cos: NDArray[np.float32], sin: NDArray[np.float32], out: NDArray[np.float32]
-    ) -> None: ...
-    def write_cache(
+    def rotate_and_cache(
         self,
-        cache: NDArray[Any],
-        layer: int,
+        q: NDArray[np.float32],
         k: NDArray[np.float32],
         v: NDArray[np.float32],
+        cos: NDArray[np.float32],
+        sin: NDArray[np.float32],
+        cache: NDArray[Any],
+        layer: int,
         slots: NDArray[np.int64],
+        out: NDArray[np.float32],
     ) -> None: ...
     def attention(
         self,
@@ -61,3 +62,4 @@ class KernelSet:
     ) -> None: ...
     def read_bandwidth(self, bytes: int, passes: int) -> float: ...
     def multiply_rate(self, seconds: float, passes: int) -> float: ...
+    def multiply_add_rate(self, seconds: float, passes: int) -> float: ...

@@ -83,6 +83,12 @@ def limits() -> dict[str, float]:
     }
 
 
+def float_limit() -> float:
+    """Float multiply-adds a second in registers, with the threads set and the best kernel set: attention's limit."""
+    rate: float = _native.kernel_sets()[0].multiply_add_rate(seconds=0.03, passes=5)
+    return rate
+
+
 class Native:
     """The ops, run by one kernel set."""
 
@@ -116,18 +122,17 @@ class Native:
         self._set.rms_norm(x, weight, eps, out)
         return out
 
-    def rotate(self, x: F32, cos: F32, sin: F32) -> F32:
-        out = np.empty(x.shape, np.float32)
-        self._set.rotate(x, cos, sin, out)
-        return out
-
     def silu_mul(self, gate_up: F32) -> F32:
         out = np.empty((gate_up.shape[0], gate_up.shape[1] // 2), np.float32)
         self._set.silu_mul(gate_up, out)
         return out
 
-    def write_cache(self, cache: NDArray[Any], layer: int, k: F32, v: F32, slots: NDArray[np.int64]) -> None:
-        self._set.write_cache(cache, layer, k, v, slots)
+    def rotate_and_cache(
+        self, q: F32, k: F32, v: F32, cos: F32, sin: F32, cache: NDArray[Any], layer: int, slots: NDArray[np.int64]
+    ) -> F32:
+        out = np.empty(q.shape, np.float32)
+        self._set.rotate_and_cache(q, k, v, cos, sin, cache, layer, slots, out)
+        return out
 
     def attention(
         self, q: F32, cache: NDArray[Any], layer: int, segments: Segments, scale: float, window: int = 0

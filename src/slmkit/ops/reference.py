@@ -26,6 +26,7 @@ __all__ = [
     "quantize_rows",
     "rms_norm",
     "rotate",
+    "rotate_and_cache",
     "silu_mul",
     "write_cache",
 ]
@@ -80,13 +81,7 @@ def quantize_rows(x: F32, group: int = GROUP) -> tuple[F32, F32]:
     tokens, k = x.shape
     padded = np.zeros((tokens, -(-k // group) * group), np.float32)
     padded[:, :k] = x
-    groups = padded.reshape(tokens, -1, group)
-    finite = np.asarray(np.isfinite(groups).all(-1))
-    groups = np.where(finite[..., None], groups, np.float32(0))
-    scale = np.abs(groups).max(-1) / np.float32(127)
-    scale[scale < np.finfo(np.float32).tiny] = 0
-    inverse = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale > 0)
-    return np.rint(groups * inverse[..., None]), np.where(finite, scale, np.float32(np.nan))
+    return _quantize(padded.reshape(tokens, -1, group))
 
 
 def rms_norm(x: F32, weight: F32, eps: float) -> F32:
@@ -122,15 +117,33 @@ def silu_mul(gate_up: F32) -> F32:
     return out
 
 
+def rotate_and_cache(
+    q: F32, k: F32, v: F32, cos: F32, sin: F32, cache: NDArray[Any], layer: int, slots: NDArray[np.int64]
+) -> F32:
+    """Keys turned by their position's angles, and values, into the cache; the turned queries as a result.
+
+    q: (tokens, heads, head_dim).   k, v: (tokens, kv_heads, head_dim).   All may be views of one wider row.
+    cos, sin: as in `rotate`.   cache, slots: as in `write_cache`.   Returns (tokens, heads, head_dim).
+    """
+    write_cache(cache, layer, rotate(k, cos, sin), v, slots)
+    return rotate(q, cos, sin)
+
+
 def write_cache(cache: NDArray[Any], layer: int, k: F32, v: F32, slots: NDArray[np.int64]) -> None:
     """Put keys and values where `attention` finds them.
 
     cache: (blocks, layers, 2, kv_heads, 32 * head_dim), float16 or float32; [.., 0, ..] holds keys as [head_dim][32]
     (a token is a column, so that 32 scores are summed side by side), [.., 1, ..] values as [32][head_dim].
+    int8: the last axis is 32 * head_dim + 128; its last 128 bytes are 32 float32 scales, one for each token's key (or
+    value) in this head: integers and scale as in `quantize_rows`, with all of head_dim as one group.
     k, v: (tokens, kv_heads, head_dim).   slots: (tokens,) = block * 32 + offset.
     """
-    keys, values = _views(cache, layer, k.shape[-1])
     block, offset = slots // BLOCK, slots % BLOCK
+    if cache.dtype == np.int8:
+        key_scale, value_scale = _scales(cache, layer)
+        k, key_scale[block, :, offset] = _quantize(k)
+        v, value_scale[block, :, offset] = _quantize(v)
+    keys, values = _views(cache, layer, k.shape[-1])
     keys[block, :, :, offset] = k
     values[block, :, offset, :] = v
 
@@ -156,8 +169,13 @@ def attention(q: F32, cache: NDArray[Any], layer: int, segments: Segments, scale
         visible = j[None] <= i[:, None]
         if window:
             visible &= i[:, None] - j[None] < window
-        k = keys[table].astype(np.float32).transpose(1, 2, 0, 3).reshape(keys.shape[1], head_dim, -1)
-        v = values[table].astype(np.float32).transpose(1, 0, 2, 3).reshape(keys.shape[1], -1, head_dim)
+        k, v = keys[table].astype(np.float32), values[table].astype(np.float32)
+        if cache.dtype == np.int8:
+            key_scale, value_scale = _scales(cache, layer)
+            with np.errstate(over="ignore", invalid="ignore"):  # in slots never written
+                k, v = k * key_scale[table][:, :, None], v * value_scale[table][..., None]
+        k = k.transpose(1, 2, 0, 3).reshape(keys.shape[1], head_dim, -1)
+        v = v.transpose(1, 0, 2, 3).reshape(keys.shape[1], -1, head_dim)
         k[:, :, j > i[-1]] = 0  # slots never written may hold anything, and 0 * nan is nan
         v[:, j > i[-1]] = 0
         for h in range(heads):
@@ -169,6 +187,23 @@ def attention(q: F32, cache: NDArray[Any], layer: int, segments: Segments, scale
 
 def _views(cache: NDArray[Any], layer: int, head_dim: int) -> tuple[NDArray[Any], NDArray[Any]]:
     blocks, _, _, kv_heads, _ = cache.shape
-    keys = cache[:, layer, 0].reshape(blocks, kv_heads, head_dim, BLOCK)
-    values = cache[:, layer, 1].reshape(blocks, kv_heads, BLOCK, head_dim)
+    cells = cache[:, layer, :, :, : BLOCK * head_dim]
+    keys = cells[:, 0].reshape(blocks, kv_heads, head_dim, BLOCK)
+    values = cells[:, 1].reshape(blocks, kv_heads, BLOCK, head_dim)
     return keys, values
+
+
+def _scales(cache: NDArray[Any], layer: int) -> tuple[F32, F32]:
+    """Of keys and of values: (blocks, kv_heads, 32)."""
+    scales = cache[:, layer, :, :, -4 * BLOCK :].view(np.float32)
+    return scales[:, 0], scales[:, 1]
+
+
+def _quantize(x: F32) -> tuple[F32, F32]:
+    """Integers like x, and one scale for each row of its last axis; what `quantize_rows` says of a group."""
+    finite = np.asarray(np.isfinite(x).all(-1))
+    x = np.where(finite[..., None], x, np.float32(0))
+    scale = np.abs(x).max(-1) / np.float32(127)
+    scale[scale < np.finfo(np.float32).tiny] = 0
+    inverse = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale > 0)
+    return np.rint(x * inverse[..., None]), np.where(finite, scale, np.float32(np.nan))
