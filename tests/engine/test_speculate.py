@@ -56,6 +56,27 @@ def test_a_guess_is_what_followed_and_goes_on_in_circles_at_the_end():
     assert looking([*range(40), 3]).guess == list(range(4, 4 + LONGEST_DRAFT))
 
 
+def test_of_a_word_that_stands_everywhere_the_latest_places_are_looked_at():
+    ids = [1, 2, 3, *[7, 8] * 400, 1, 2, 7]
+    assert look_back(array(ids)) == (1, len(ids) - 4)
+    assert look_back(array([5] * 1000)) == (LONGEST_MATCH, 999)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.lists(st.integers(0, 20), min_size=1, max_size=6))
+def test_a_guess_that_comes_true_is_followed_with_a_match_as_long_as_a_new_search_finds(ids, steps):
+    guesser = looking(ids)
+    for wrong_at in steps:
+        for i, id in enumerate(list(guesser.guess)[: wrong_at % 7 + 1]):
+            ids = [*ids, id if i != wrong_at else id + 1]
+            guesser.note(ids[-1])
+            if i == wrong_at:
+                break
+        guesser.look(ids)
+        fresh = looking(ids)
+        assert guesser._match == fresh._match
+        assert bool(guesser.guess) == bool(fresh.guess)
+
+
 def test_a_guesser_looks_at_texts_that_grow_beyond_its_first_array():
     ids, guesser = [7], Guesser()
     for i in range(3000):
@@ -101,10 +122,13 @@ def test_chances_multiply_and_go_no_further_than_asked():
 
 
 class Known(Costs):
-    """Costs that are given."""
+    """Costs that are given, of steps that take a second for each unit."""
 
-    def __init__(self, of):
-        self.of = of
+    def __init__(self, of, speed=1.0):
+        self.of, self._speed = of, speed
+
+    def note(self, rows, seconds):
+        pass
 
 
 def flat(rows):

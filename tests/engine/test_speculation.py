@@ -10,6 +10,7 @@ from driving import Recorder, answer, events, held_blocks, run, task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_beam import Chain, chain
+from test_speculate import Known, flat, linear
 
 import tiny
 from checkpoints import NATIVE, REFERENCE, Runner, stored
@@ -166,6 +167,15 @@ def test_one_batch_holds_answers_with_drafts_and_without():
         (alone,) = run(circle(), task(**{**each, "speculate": 0}))
         assert told(answer_) == told(alone)
     assert [accepted(a) > 0 for a in together] == [True, False, True, True, False]
+
+
+def test_by_default_drafts_are_made_where_they_pay_and_steps_are_long_enough_to_look():
+    for speed, rows_cost, is_drafted in [(0.1, flat, True), (0.1, linear, False), (0.001, flat, False)]:
+        engine = circle()
+        engine.drafter.costs = Known(rows_cost, speed)
+        (result,) = run(engine, task(PROMPT, 40))
+        assert (accepted(result) > 0) is is_drafted
+        assert told(result) == told(run(circle(), task(PROMPT, 40, speculate=0))[0])
 
 
 def test_beams_do_not_speculate():

@@ -75,7 +75,7 @@ def _rate(rate: Rate, limit: str) -> tuple[str, str, str]:
 
 def _guesses(guessing: Guessing) -> str:
     if not guessing.drafted:
-        return "this answer does not repeat itself"
+        return "none: no repetition, or steps too quick to gain"
     return f"{guessing.speedup:.2f} x; {guessing.accepted:,} of {guessing.drafted:,} guesses came true"
 
 

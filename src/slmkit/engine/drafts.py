@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from slmkit.engine.sequence import Sequence as Line
 
 MOST_ROWS = 32  # of a step with drafts: each row of logits takes 4 bytes for every word of the vocabulary
+QUICK = 0.002  # seconds: finding guesses for a sequence takes 1 % of this, so quicker steps have no time for it
 WORTH = 1.03  # a draft must promise this many times the tokens a second of a step without
 
 
@@ -32,12 +33,16 @@ class Costs:
     FASTER, SLOWER, FORGET = 0.3, 0.2, 0.003
 
     def __init__(self) -> None:
-        self._cost = self.FIRST.copy()
+        self._cost: list[float] = self.FIRST.tolist()
         self._speed = 0.0
 
     def of(self, rows: int) -> float:
         """The cost of a step of 1 to MOST_ROWS rows."""
-        return float(self._cost[rows - 1])
+        return self._cost[rows - 1]
+
+    def seconds(self, rows: int) -> float:
+        """The time of such a step; 0 before the first."""
+        return self._speed * self.of(rows)
 
     def note(self, rows: int, seconds: float) -> None:
         """Learn from a step that read no prompt."""
@@ -47,9 +52,9 @@ class Costs:
         error = min(max(seconds / (self._speed * self.of(rows)), 0.5), 2.0)
         self._speed *= error**self.FASTER
         near = 0.5 ** np.abs(np.arange(MOST_ROWS) - (rows - 1))
-        first = self.FIRST * (self.of(rows) / self.FIRST[rows - 1])
-        self._cost += (1 - near) * self.FORGET * (first - self._cost)
-        self._cost *= error ** (self.SLOWER * near)
+        cost, first = np.array(self._cost), self.FIRST * (self.of(rows) / self.FIRST[rows - 1])
+        cost += (1 - near) * self.FORGET * (first - cost)
+        self._cost = (cost * error ** (self.SLOWER * near)).tolist()
 
 
 def lengths_that_pay(chances: Sequence[Sequence[float]], costs: Costs, rows: int) -> list[int]:
@@ -84,7 +89,12 @@ class Drafter:
         pending = [len(line.ids) - line.n_cached for _, line in lines]
         if max(pending, default=0) > 1 or len(lines) >= MOST_ROWS:
             return
-        able = [(job, line) for job, line in lines if job.speculates and line.n_generated]
+        is_quick = self.costs.seconds(max(len(lines), 1)) < QUICK * len(lines)
+        able = [
+            (job, line)
+            for job, line in lines
+            if job.speculates and line.n_generated and not (is_quick and job.task.options.speculate is None)
+        ]
         for _, line in able:
             line.guesser = line.guesser or Guesser()
             line.guesser.look(line.ids)

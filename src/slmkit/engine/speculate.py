@@ -22,26 +22,29 @@ I32 = NDArray[np.int32]
 
 LONGEST_DRAFT = 16
 LONGEST_MATCH = 16  # longer ones are not told apart
+MOST_PLACES = 256  # so that a long text of few words takes no longer
 
 
 def look_back(ids: I32) -> tuple[int, int]:
     """How many of the last ids, at most LONGEST_MATCH, occurred before in a row, and where what followed begins.
 
-    Of several equally long matches it is the latest.   Returns (0, 0) if even the last id is new.
+    Of several equally long matches it is the latest. Of more than MOST_PLACES only the latest are looked at.
+    Returns (0, 0) if even the last id is new.
     """
     last = len(ids) - 1
     ends = np.flatnonzero(ids[:last] == ids[last])
+    if len(ends) > MOST_PLACES:
+        before = ends[ends > 0] - 1
+        pairs = before[ids[before] == ids[last - 1]] + 1
+        ends = (pairs if len(pairs) else ends)[-MOST_PLACES:]
     if not len(ends):
         return 0, 0
-    length = 1
-    while length < LONGEST_MATCH:
-        longer = ends[ends >= length]
-        longer = longer[ids[longer - length] == ids[last - length]]
-        if not len(longer):
-            break
-        ends = longer
-        length += 1
-    return length, int(ends[-1]) + 1
+    back = np.arange(min(LONGEST_MATCH, last))
+    agree = ids[ends[:, None] - back] == ids[last - back]
+    # negative places have gone round the array: a match has no more ids than there are up to its end
+    lengths = np.minimum(np.logical_and.accumulate(agree, axis=1).sum(1), ends + 1)
+    best = len(ends) - 1 - int(lengths[::-1].argmax())
+    return int(lengths[best]), int(ends[best]) + 1
 
 
 class Trust:
@@ -51,19 +54,21 @@ class Trust:
     which nothing was drafted, so a sequence that begins to repeat itself is noticed without a try.
     """
 
-    # Copied text has long matches, and there 0.9 and more is usual; benchmarks/speculation.py prints the table.
-    FIRST = np.interp(np.arange(LONGEST_MATCH + 1), [0, 1, 2, 3, 5, 8, 16], [0, 0.15, 0.4, 0.5, 0.65, 0.8, 0.93])
+    # Between what stories and what summaries do, in tokens of Phi-3; in edits it is more for every length.
+    FIRST = np.interp(
+        np.arange(LONGEST_MATCH + 1), [0, 1, 2, 3, 5, 8, 16], [0, 0.15, 0.4, 0.5, 0.65, 0.8, 0.93]
+    ).tolist()
     WEIGHT = 4.0  # as if so many tokens had been seen
     MEMORY = 0.97  # what is left of the evidence after each token of the same length
 
     def __init__(self) -> None:
-        self._seen = np.full(LONGEST_MATCH + 1, self.WEIGHT)
-        self._right = self.FIRST * self.WEIGHT
+        self._seen = [self.WEIGHT] * len(self.FIRST)  # lists: single numbers of an array are slow to get at
+        self._right = [first * self.WEIGHT for first in self.FIRST]
 
     def of(self, match: int) -> float:
         """Probability of the next token after a match of this length."""
         n = min(match, LONGEST_MATCH)
-        return float(self._right[n] / self._seen[n])
+        return self._right[n] / self._seen[n]
 
     def note(self, match: int, is_right: bool) -> None:
         """Learn what followed a match of this length."""
@@ -78,17 +83,20 @@ class Guesser:
     def __init__(self) -> None:
         self.guess: list[int] = []
         self._trust = Trust()
-        self._match = 0
-        self._n_came = 0  # how many ids came since the guess, all as guessed; beyond its end once one did not
+        self._match = self._start = 0
+        self._n_came = 0  # how many ids came since the guess, all as guessed; LONGEST_DRAFT once one did not
         self._ids = np.empty(1024, np.int32)
         self._n_ids = 0
 
     def look(self, ids: Sequence[int]) -> None:
         """Guess what follows ids, which have grown since the last look."""
-        self._match, start = look_back(self._array(ids))
-        circle = len(ids) - start  # what repeats its own end goes on in circles
-        self.guess = [ids[start + i % circle] for i in range(LONGEST_DRAFT)] if self._match else []
-        self._n_came = 0
+        self._match, start = self._found(self._array(ids))
+        if self._match:
+            circle = list(ids[start : start + LONGEST_DRAFT])  # what repeats its own end goes on in circles
+            self.guess = (circle * LONGEST_DRAFT)[:LONGEST_DRAFT]
+        else:
+            self.guess = []
+        self._start, self._n_came = start, 0
 
     def chances(self, most: int) -> list[float]:
         """The probability that the first 1, 2, ..., `most` ids of the guess all come true."""
@@ -103,7 +111,13 @@ class Guesser:
         if self._n_came < len(self.guess):
             is_right = self.guess[self._n_came] == id
             self._trust.note(self._match + self._n_came, is_right)
-            self._n_came = self._n_came + 1 if is_right else len(self.guess)
+            self._n_came = self._n_came + 1 if is_right else LONGEST_DRAFT
+
+    def _found(self, ids: I32) -> tuple[int, int]:
+        """look_back, or what it would find anyway: while all comes as guessed, the longest match only grows longer."""
+        if 0 < self._n_came < LONGEST_DRAFT and self._start + self._n_came < len(ids):
+            return min(self._match + self._n_came, LONGEST_MATCH), self._start + self._n_came
+        return look_back(ids)
 
     def _array(self, ids: Sequence[int]) -> I32:
         if len(ids) > len(self._ids):
