@@ -19,6 +19,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MOST_CONFIG_BYTES = 1 << 20
 MOST_INDEX_BYTES = 8 << 20
+_LONGEST_NAME = 255  # bytes; no file system here takes a longer one
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -122,6 +123,7 @@ def _open_shards(folder: Path) -> list[SafetensorsFile]:
 def _check_file_name(file_name: Any, tensor: str, index: Path) -> None:
     """A plain name: the index may not lead out of the folder. (Links do: the hub's cache keeps its blobs elsewhere.)"""
     plain = isinstance(file_name, str) and file_name.isprintable() and not set(file_name) & set('/\\:*?"<>|')
+    plain = plain and len(file_name.encode()) <= _LONGEST_NAME
     if not plain or file_name.startswith(".") or not file_name.endswith(".safetensors"):
         raise CheckpointError(
             f"{index} puts tensor {shown(tensor)} in {shown(file_name)}; "
