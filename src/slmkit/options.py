@@ -92,7 +92,7 @@ class LoadOptions(_Checked):
         "weights of a folder loaded directly; default q4, or q8 under 200 M weights", str, choices=QUANTIZATIONS
     )
     cache: str | None = option(
-        "numbers of the key-value cache; auto is f32 with f32 weights, else f16; q8 is 8 bits",
+        "numbers of the key-value cache; auto is f32 with plain weights, f16 with q8, q8 (8 bits) with others",
         str,
         choices=CACHE_TYPES,
     )

@@ -71,7 +71,7 @@ def test_each_reason_against_a_model_is_named():
     assert "it takes no images" in against
     assert "made for at most 4,096 tokens, and 16,384 are wanted" in against
     assert "9.0 GB" not in against
-    assert "8.5 GB of memory are needed and 4.0 GB are free: it would fit with other programs closed" in against
+    assert "8.1 GB of memory are needed and 4.0 GB are free: it would fit with other programs closed" in against
     assert "tokens/s are predicted and 9 are wanted" in against
     assert "slmkit does not run the architecture phi3_v yet" in verdict(ranking, "phi3.5-vision").against
     assert "more than this machine can give" in "; ".join(verdict(ranking, "phi3.5-moe").against)

@@ -83,7 +83,7 @@ def cost(name: str, shape: Shape, bits: int, context: int, machine: Machine, sou
     """4 and 8 bits are slmkit's own q4 and q8, with their scales. The cache is in 16 bits, as is usual on GPUs."""
     quantization = _QUANTIZATION[bits]
     context = min(context, shape.context)
-    memory = Memory(weight_bytes(shape, quantization), cache_bytes(shape, "q4", context))
+    memory = Memory(weight_bytes(shape, quantization), cache_bytes(shape, "q8", context))
     speed = predict(shape, quantization, filled(context), machine.limits) if machine.limits else None
     return Cost(
         name=name,

@@ -15,8 +15,8 @@ def block_bytes(layers: int, kv_heads: int, head_dim: int, kind: str) -> int:
 
 
 def default_kind(quantization: str) -> str:
-    """What a model's cache holds where nobody chose."""
-    return "f32" if quantization == "none" else "f16"
+    """What a cache holds where nobody chose: numbers that lose far less than the weights (docs/correctness.md)."""
+    return {"none": "f32", "q8": "f16"}.get(quantization, "q8")
 
 
 def head_cells(head_dim: int, kind: str) -> int:
