@@ -284,7 +284,7 @@ def recorded(quantize: str, cache: str, speculate: int | None, text, n_prompt: i
 
 
 @needs_kernels
-@pytest.mark.parametrize(("quantize", "cache"), [("q4", "q8"), ("q4", "f16"), ("q4", "q8"), ("q8", "f32"), ("none", "f32")])
+@pytest.mark.parametrize(("quantize", "cache"), [("q4", "q8"), ("q4", "f16"), ("q8", "f32"), ("none", "f32")])
 @pytest.mark.parametrize("speculate", [1, 3, 16])
 def test_each_position_of_a_draft_has_the_bits_it_has_alone(quantize, cache, speculate):
     """Through the LongRoPE switch, over block boundaries, with drafts that come true and drafts that do not."""
