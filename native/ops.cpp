@@ -112,8 +112,10 @@ void silu_mul(const Kernels& kernels, const float* x, int64_t tokens, int64_t di
 
 void rotate_and_cache(const Kernels& kernels, const RotateAndCache& r) {
   const int64_t kv_heads = r.cache.kv_heads, head_dim = r.cache.head_dim;
-  // By heads: tokens side by side share lines of the cache, which two threads should not write at once.
-  ranges(kv_heads, 1, r.tokens * (r.heads + 2 * kv_heads) * head_dim, [&](int64_t begin, int64_t end) {
+  // By heads: tokens side by side share lines of the cache, which two threads should not write at once. Each number of a
+  // key waits for a line of its own.
+  constexpr int64_t kWait = 16;
+  ranges(kv_heads, 1, r.tokens * (r.heads + (1 + kWait) * kv_heads) * head_dim, [&](int64_t begin, int64_t end) {
     kernels.rotate_and_cache(r, begin, end, scratch(Scratch::kernel, rotate_scratch(head_dim)));
   });
 }

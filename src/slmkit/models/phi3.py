@@ -155,8 +155,9 @@ class Block:
         self.mlp = MLP(weights, ops, layer)
 
     def __call__(self, x: F32, step: Step, cos: F32, sin: F32) -> F32:  # x: (tokens, hidden)
-        x = x + self.self_attn(self.input_layernorm(x), step, cos, sin)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        x += self.self_attn(self.input_layernorm(x), step, cos, sin)  # in place: x is the step's own
+        x += self.mlp(self.post_attention_layernorm(x))
+        return x
 
 
 class Phi3:
