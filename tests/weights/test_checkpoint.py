@@ -68,7 +68,8 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: st
 @pytest.mark.parametrize(
     "name",
     ["../out.safetensors", "/etc/passwd", "a/b.safetensors", "a\\b.safetensors", "..", ".", "", "C:x.safetensors",
-     "x\0.safetensors", ".hidden.safetensors", "o" * 244 + ".safetensors", "weights.bin", 7, None, ["a.safetensors"], {"a": 1}],
+     "x\0.safetensors", ".hidden.safetensors", "o" * 244 + ".safetensors", "weights.bin", 7, None,
+     ["a.safetensors"], {"a": 1}],
 )  # fmt: skip
 def test_an_index_cannot_lead_out_of_the_folder(tmp_path: Path, name: object) -> None:
     folder = write_model(tmp_path / "m", shards=2)
