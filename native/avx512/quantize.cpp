@@ -53,4 +53,45 @@ void quantize(const float* x, int64_t k, Activation* out) {
   }
 }
 
+// The largest magnitude of 256 inputs, as bits.
+static uint32_t largest_of_block(const float* x) {
+  __m512i largest = _mm512_setzero_si512();
+  for (int i = 0; i < kSuper; i += 16) {
+    const __m512i bits = _mm512_castps_si512(_mm512_loadu_ps(x + i));
+    largest = _mm512_max_epi32(largest, _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)));
+  }
+  return static_cast<uint32_t>(_mm512_reduce_max_epi32(largest));
+}
+
+static void quantize_block(const float* x, WideActivation* out, UnsignedActivation* unsigned_out) {
+  const uint32_t largest = largest_of_block(x);
+  float scale = float_of_bits(largest) / 127.0f;
+  if (scale < std::numeric_limits<float>::min()) scale = 0.0f;
+  const bool finite = largest < 0x7f800000;
+  out->scale = unsigned_out->scale = finite ? scale : std::numeric_limits<float>::quiet_NaN();
+  const __m512 inverse = _mm512_set1_ps(1.0f / scale);
+  const __m128i top = _mm_set1_epi8(static_cast<char>(0x80));
+  for (int i = 0; i < kSuper; i += kPart) {
+    const __m128i q = finite && scale > 0.0f ? quantized(_mm512_loadu_ps(x + i), inverse) : _mm_setzero_si128();
+    _mm_store_si128(reinterpret_cast<__m128i*>(out->q + i), q);
+    _mm_store_si128(reinterpret_cast<__m128i*>(unsigned_out->u + i), _mm_xor_si128(q, top));
+    // Pairs, then what alternates: each 32-bit lane has both.
+    __m128i sums = _mm_maddubs_epi16(_mm_set1_epi8(1), q);
+    sums = _mm_add_epi16(sums, _mm_shuffle_epi32(sums, 0x4e));
+    sums = _mm_add_epi16(sums, _mm_shuffle_epi32(sums, 0xb1));
+    const int32_t start = _mm_cvtsi128_si32(_mm_slli_epi16(_mm_sub_epi16(_mm_setzero_si128(), sums), 3));
+    std::memcpy(out->start8[i / kPart], &start, sizeof start);
+  }
+}
+
+void quantize_wide(const float* x, int64_t k, WideActivation* out, UnsignedActivation* unsigned_out,
+                   int64_t block_stride) {
+  int64_t i = 0;
+  for (; i + kSuper <= k; i += kSuper, unsigned_out += block_stride) quantize_block(x + i, out++, unsigned_out);
+  if (i == k) return;
+  float padded[kSuper] = {};
+  std::memcpy(padded, x + i, static_cast<size_t>(k - i) * 4);
+  quantize_block(padded, out, unsigned_out);
+}
+
 }  // namespace slm::avx512
