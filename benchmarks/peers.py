@@ -1,11 +1,17 @@
 """slmkit and other engines on the same work, interleaved, beside the machine's limits.
 
-    python benchmarks/peers.py --slmkit MODEL --llamacpp PYTHON MODEL.gguf --out RESULTS [--only decode-32 ...]
+    python benchmarks/peers.py --slmkit PYTHON MODEL --llamacpp PYTHON MODEL.gguf ... --openvino PYTHON FOLDER
+        --out RESULTS [--only decode-32 ...] [--rounds 3]
 
-Run with slmkit's own Python. Every round gives each engine, in turn, a process of its own: it loads the model, then
-each case is preceded by a measurement of the limits. RESULTS.json gets every run; RESULTS.md the best and the median
-of each case, and in brackets the median share of the limit; RESULTS.svg a chart, where matplotlib is installed. The
-models must be of one shape, and their files in the page cache.
+PYTHON is that of an environment with the engine: xllamacpp, openvino-genai, or slmkit (run this with one that has
+slmkit too: it measures the limits). In every round each case goes through all engines in turn, each in a process of its
+own, so that peaks of memory do not mix; the limits are measured just before. RESULTS.json gets every run; RESULTS.md
+the best and the median of each case, and in brackets the median share of the limit; RESULTS.svg a chart, where
+matplotlib is installed. The models must be of Phi-3-mini's shape, and their files in the page cache.
+
+The share of the limit is the time that the machine needs at least, over the time taken. It needs at least that for
+reading the weights once a step (a file less its embedding table) and every stream's cache, at the bandwidth measured,
+and that for the multiply-adds, at the integer peak measured; the longer counts.
 """
 
 from __future__ import annotations
@@ -24,8 +30,15 @@ from typing import Any
 
 from slmkit.bench.limits import measure_limits
 from slmkit.ops import native
+from slmkit.weights.gguf.file import open_gguf
 
 DRIVERS = Path(__file__).parent / "peers"
+DRIVEN = {"slmkit": "packed models", "llamacpp": "GGUF files", "openvino": "exported folders"}
+# Of Phi-3-mini's shape: multiply-adds of a token in the layers, in the head, and for each key that it sees.
+LAYERS, HIDDEN, FF, VOCABULARY = 32, 3072, 8192, 32064
+LAYER_MACS = LAYERS * (4 * HIDDEN * HIDDEN + 3 * HIDDEN * FF)
+HEAD_MACS = HIDDEN * VOCABULARY
+ATTENTION_MACS = CACHE_VALUES = 2 * LAYERS * HIDDEN
 
 
 @dataclass(frozen=True)
@@ -57,45 +70,57 @@ CASES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--slmkit", metavar="MODEL", help="a packed model")
-    parser.add_argument("--llamacpp", nargs="+", metavar=("PYTHON", "MODEL"), help="its Python, then GGUF files")
+    for driver, what in DRIVEN.items():
+        parser.add_argument(f"--{driver}", nargs="+", metavar=("PYTHON", "MODEL"), help=f"its Python, then {what}")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     native.set_threads(args.threads)
-    engines = {"slmkit": (sys.executable, "slmkit", args.slmkit)} if args.slmkit else {}
-    for model in (args.llamacpp or [])[1:]:
-        engines[f"llama.cpp {Path(model).stem}"] = (args.llamacpp[0], "llamacpp", model)
+    engines = {}
+    for driver in DRIVEN:
+        python, *models = getattr(args, driver) or [""]
+        for model in models:
+            engines[f"{driver} {Path(model).stem}"] = (python, driver, model)
     runs: list[dict[str, Any]] = []
     for number in range(args.rounds):
-        for name, engine in engines.items():
-            for run in one_round(engine, args.only, args.threads):
-                runs.append({"engine": name, "round": number, **run})
+        for case in args.only:
+            for name, engine in engines.items():
+                runs.append(
+                    {"engine": name, "round": number, "case": case, **one_run(engine, CASES[case], args.threads)}
+                )
                 print(json.dumps(runs[-1]), file=sys.stderr, flush=True)
                 write(args.out, runs, args.threads)
 
 
-def one_round(engine: tuple[str, str, str], only: list[str], threads: int) -> Iterator[dict[str, Any]]:
-    """One process of one engine through its cases."""
+def one_run(engine: tuple[str, str, str], case: Case, threads: int) -> dict[str, Any]:
+    """A process of one engine for one case, after a short answer that warms it up."""
     python, driver, model = engine
-    context = max(CASES[name].prompt + CASES[name].tokens for name in only) + 8
-    command = [python, str(DRIVERS / f"run_{driver}.py"), model, str(threads), str(context)]
+    sizes = map(str, (threads, case.prompt + max(case.tokens, 4) + 40, case.streams))
+    command = [python, str(DRIVERS / f"run_{driver}.py"), model, *sizes]
     environment = os.environ | {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(threads)}
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     ) as process:
         facts = answer(process, driver)
-        ask(process, driver, Case(32, 4))  # a warm-up
-        for name in only:
-            case, limits = CASES[name], measure_limits()
-            assert limits is not None
-            with taken_core(case.is_core_taken):
-                got = ask(process, driver, case)
-            yield {"case": name, "rate": case.rate(got), **got, **facts, **asdict(limits)}
+        if driver == "llamacpp":
+            facts["token_bytes"] = gguf_token_bytes(model)
+        warm = ask(process, driver, Case(32, 4))
+        limits = measure_limits()
+        assert limits is not None
+        with taken_core(case.is_core_taken):
+            got = ask(process, driver, case)
         assert process.stdin is not None
         process.stdin.close()
+    run = {**facts, **got, **asdict(limits), "load_and_first_s": facts["load_s"] + warm["first_s"]}
+    return {"rate": case.rate(got), "share": share(case, run), **run}
+
+
+def gguf_token_bytes(model: str) -> int:
+    """Bytes of all tensors but the embedding table, of which a token reads one row."""
+    tensors = [t for file in open_gguf(Path(model)) for t in file.tensors.items()]
+    return sum(tensor.n_bytes for name, tensor in tensors if name != "token_embd.weight")
 
 
 def ask(process: subprocess.Popen[str], driver: str, case: Case) -> dict[str, Any]:
@@ -130,17 +155,21 @@ def taken_core(is_taken: bool) -> Iterator[None]:
         busy.wait()
 
 
-def share(run: dict[str, Any]) -> float | None:
-    """Of the limit measured beside the run: bytes read for one stream, multiply-adds for a prompt. None if unknown."""
-    case = CASES[run["case"]]
-    if "token_bytes" not in run or case.streams > 1 or case.is_core_taken:
+def share(case: Case, run: dict[str, Any]) -> float | None:
+    """Least time that the machine needs over the time taken, see above. None where a core is not there to be used."""
+    if case.is_core_taken:
         return None
+    cache_bytes = run.get("cache_bytes_per_token") or run["cache_bytes"] * CACHE_VALUES
+    held = case.prompt if case.is_prefill else case.prompt + case.tokens / 2
     if case.is_prefill:
-        macs = run["layer_macs"] + run["attention_macs"] * (case.prompt + 1) / 2 + run["head_macs"] / case.prompt
-        return float(run["rate"] * macs / run["int8_macs_per_s"])
-    held = case.prompt + case.tokens / 2
-    token_bytes = run["token_bytes"] + run["cache_bytes_per_token"] * held
-    return float(run["rate"] * token_bytes / run["read_bytes_per_s"])
+        tokens, logits, seconds = case.prompt, 1, run["first_s"]
+        macs = ATTENTION_MACS * case.prompt * (case.prompt + 1) / 2
+    else:
+        tokens = logits = case.streams
+        seconds, macs = run["rest_s"] / case.tokens, ATTENTION_MACS * case.streams * held
+    macs += LAYER_MACS * tokens + HEAD_MACS * logits
+    read = run["token_bytes"] + case.streams * held * cache_bytes
+    return float(max(read / run["read_bytes_per_s"], macs / run["int8_macs_per_s"]) / seconds)
 
 
 def write(out: Path, runs: list[dict[str, Any]], threads: int) -> None:
@@ -151,35 +180,49 @@ def write(out: Path, runs: list[dict[str, Any]], threads: int) -> None:
     for case in cases:
         cells = [cell([run for run in runs if (run["engine"], run["case"]) == (e, case)]) for e in engines]
         lines.append(f"| {case}, tokens/s | " + " | ".join(cells) + " |")
-    for what, key, unit in (("load, s", "load_s", 1.0), ("peak memory, GB", "peak_bytes", 1e9)):
-        of = [[run[key] / unit for run in runs if run["engine"] == e] for e in engines]
-        lines.append(f"| {what}, {'least' if key == 'load_s' else 'most'} | " + " | ".join(
-            f"{(min if key == 'load_s' else max)(values):.2f}" for values in of) + " |")  # fmt: skip
+    for case in cases:
+        of = [[run for run in runs if (run["engine"], run["case"]) == (e, case)] for e in engines]
+        peaks = [f"{max(run['peak_bytes'] for run in some) / 1e9:.2f}" if some else "" for some in of]
+        lines.append(f"| {case}, peak memory, GB | " + " | ".join(peaks) + " |")
+    short = [run for run in runs if run["case"] == "decode-32"]
+    for what, key, some in (("load, s", "load_s", runs), ("load and first token, s", "load_and_first_s", runs),
+                            ("first token of a prompt of 32, s", "first_s", short)):  # fmt: skip
+        times = [[run[key] for run in some if run["engine"] == e] for e in engines]
+        cells = [f"{min(t):.2f} / {statistics.median(t):.2f}" if t else "" for t in times]
+        lines.append(f"| {what} | " + " | ".join(cells) + " |")
     out.with_suffix(".md").write_text("\n".join(lines) + "\n")
     draw(out.with_suffix(".svg"), runs, engines, cases)
 
 
 def draw(path: Path, runs: list[dict[str, Any]], engines: list[str], cases: list[str]) -> None:
-    """Median tokens/s, a panel for each case."""
+    """Three panels, of medians: tokens/s, share of the limit, peak memory."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         print("no chart: matplotlib is not installed", file=sys.stderr)
         return
-    figure = Figure(figsize=(2.2 * len(cases) + 1, 4), layout="constrained")
-    for panel, case in zip(figure.subplots(1, len(cases), squeeze=False)[0], cases, strict=True):
-        of = [[run["rate"] for run in runs if (run["engine"], run["case"]) == (e, case)] for e in engines]
-        bars = panel.bar(engines, [statistics.median(rates) for rates in of])
-        panel.bar_label(bars, fmt="%.1f")
-        panel.set_title(case, fontsize=10)
-        panel.tick_params(axis="x", rotation=60)
-    figure.supylabel("tokens/s")
+    figure = Figure(figsize=(1.2 * len(cases) + 3, 9), layout="constrained")
+    panels = figure.subplots(3, 1)
+    width = 0.8 / len(engines)
+    whats = (("tokens/s", "rate", 1.0), ("share of the limit", "share", 1.0), ("peak memory, GB", "peak_bytes", 1e9))
+    for panel, (label, key, unit) in zip(panels, whats, strict=True):
+        for i, engine in enumerate(engines):
+            of = {case: [run[key] / unit for run in runs if (run["engine"], run["case"]) == (engine, case)
+                         and run[key] is not None] for case in cases}  # fmt: skip
+            points = [(at + i * width, statistics.median(of[case])) for at, case in enumerate(cases) if of[case]]
+            bars = panel.bar([x for x, _ in points], [y for _, y in points], width, label=engine)
+            panel.bar_label(bars, fmt="%.2f" if key == "share" else "%.1f", fontsize=7)
+        panel.set_xticks([at + 0.4 - width / 2 for at in range(len(cases))], cases)
+        panel.set_ylabel(label)
+    panels[0].legend(fontsize=8)
     figure.savefig(path)
 
 
 def cell(runs: list[dict[str, Any]]) -> str:
     """Best / median (median share of the limit)."""
-    rates, shares = [run["rate"] for run in runs], [s for run in runs if (s := share(run)) is not None]
+    if not runs:
+        return ""
+    rates, shares = [run["rate"] for run in runs], [run["share"] for run in runs if run["share"] is not None]
     text = f"{max(rates):.1f} / {statistics.median(rates):.1f}"
     return text + (f" ({statistics.median(shares):.2f})" if shares else "")
 

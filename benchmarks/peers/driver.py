@@ -12,19 +12,19 @@ from typing import Any
 
 # run(prompts, tokens) -> (seconds to every stream's first token, seconds of `tokens` more of each)
 Run = Callable[[list[list[int]], int], tuple[float, float]]
-Load = Callable[[str, int, int], tuple[Run, dict[str, Any]]]
+Load = Callable[[str, int, int, int], tuple[Run, dict[str, Any]]]
 
 VOCABULARY = 32000
 
 
 def serve(load: Load) -> None:
-    """Load the model that the command line names (MODEL THREADS CONTEXT), then answer until stdin ends."""
+    """Load the model that the command line names (MODEL THREADS CONTEXT STREAMS), then answer until stdin ends."""
     # An engine may print; its words go to stderr, so that only answers are read from stdout.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    model, threads, context = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    model, (threads, context, streams) = sys.argv[1], map(int, sys.argv[2:5])
     began = time.perf_counter()
-    run, facts = load(model, threads, context)
+    run, facts = load(model, threads, context, streams)
     _say(answers, {"load_s": time.perf_counter() - began, **facts})
     for line in sys.stdin:
         asked = json.loads(line)

@@ -1,54 +1,48 @@
-"""llama.cpp, through llama-cpp-python's layer over its C functions: MODEL.gguf THREADS CONTEXT."""
+"""llama.cpp through its own server, in xllamacpp's prebuilt library: MODEL.gguf THREADS CONTEXT STREAMS."""
 
 from __future__ import annotations
 
+import json
 import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import llama_cpp.llama_cpp as llama
+import xllamacpp
 from driver import Run, serve
 
 
-def load(path: str, threads: int, context: int) -> tuple[Run, dict[str, Any]]:
-    llama.llama_backend_init()
-    model = llama.llama_model_load_from_file(path.encode(), llama.llama_model_default_params())
-    if not model:
-        raise SystemExit(f"llama.cpp does not load {path}")
+def load(path: str, threads: int, context: int, streams: int) -> tuple[Run, dict[str, Any]]:
+    params = xllamacpp.CommonParams()
+    params.model.path = path
+    params.n_ctx, params.n_parallel, params.verbosity = -(-context // 256) * 256 * streams, streams, 0
+    params.n_batch, params.n_ubatch, params.cache_ram_mib = 2048, 512, 0
+    params.kv_unified, params.fit_params = False, False
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    server = xllamacpp.Server(params)
+
+    def times(ids: list[int], tokens: int) -> list[float]:
+        """When each token came."""
+        job = {"prompt": ids, "n_predict": tokens + 1, "temperature": 0, "ignore_eos": True, "cache_prompt": False,
+               "return_tokens": True, "stream": True}  # fmt: skip
+        url, kind = f"{server.listening_address}/completion", {"Content-Type": "application/json"}
+        came: list[float] = []
+        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(job).encode(), kind)) as reply:
+            for line in reply:
+                if line.startswith(b"data: {"):
+                    came += [time.perf_counter()] * len(json.loads(line[6:]).get("tokens", ()))
+        if len(came) != tokens + 1:
+            raise SystemExit(f"llama.cpp gave {len(came)} tokens instead of {tokens + 1}")
+        return came
 
     def run(prompts: list[list[int]], tokens: int) -> tuple[float, float]:
-        length, streams = len(prompts[0]), len(prompts)
-        settings = llama.llama_context_default_params()
-        settings.n_ctx = -(-(length + tokens + 1) // 256) * 256 * streams
-        settings.n_batch, settings.n_ubatch, settings.n_seq_max = 2048, 512, streams
-        settings.n_threads = settings.n_threads_batch = threads
-        state = llama.llama_init_from_model(model, settings)
-        try:
+        with ThreadPoolExecutor(len(prompts)) as pool:
             began = time.perf_counter()
-            rows = [(ids[i], i, s, i == length - 1) for s, ids in enumerate(prompts) for i in range(length)]
-            for at in range(0, len(rows), 2048):
-                decode(state, rows[at : at + 2048])
-            first = time.perf_counter()
-            for i in range(tokens):
-                decode(state, [(300 + 7 * i + s, length + i, s, True) for s in range(streams)])
-            return first - began, time.perf_counter() - first
-        finally:
-            llama.llama_free(state)
+            came = list(pool.map(times, prompts, [tokens] * len(prompts)))
+        first = max(each[0] for each in came)
+        return first - began, max(each[-1] for each in came) - first
 
-    return run, {}
-
-
-def decode(state: Any, rows: list[tuple[int, int, int, bool]]) -> None:
-    """One pass over (token, position, stream, whether its logits are wanted)."""
-    batch = llama.llama_batch_init(len(rows), 0, 1)
-    batch.n_tokens = len(rows)
-    for i, (token, position, stream, wanted) in enumerate(rows):
-        batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, position, 1, wanted
-        batch.seq_id[i][0] = stream
-    failed = llama.llama_decode(state, batch)
-    llama.llama_synchronize(state)
-    llama.llama_batch_free(batch)
-    if failed:
-        raise SystemExit(f"llama_decode returned {failed}")
+    return run, {"cache_bytes": 2}  # float16
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""slmkit: MODEL THREADS CONTEXT."""
+"""slmkit: MODEL THREADS CONTEXT STREAMS."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import slmkit
 from slmkit.events import Finished
 
 
-def load(path: str, threads: int, context: int) -> tuple[Run, dict[str, Any]]:
-    model = slmkit.load(path, threads=threads, ctx=context, offline=True)
+def load(path: str, threads: int, context: int, streams: int) -> tuple[Run, dict[str, Any]]:
+    model = slmkit.load(path, threads=threads, ctx=context * streams, offline=True)
 
     def run(prompts: list[list[int]], tokens: int) -> tuple[float, float]:
         options = slmkit.Options(
