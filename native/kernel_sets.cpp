@@ -8,6 +8,14 @@
 #endif
 #endif
 
+#ifdef SLMKIT_NEON
+#ifdef __APPLE__
+#include <sys/sysctl.h>
+#elif defined(__linux__)
+#include <sys/auxv.h>
+#endif
+#endif
+
 namespace slm {
 #ifdef SLMKIT_EMULATED
 extern const Kernels kAvx512Emulated;  // tests only
@@ -62,6 +70,25 @@ bool runs_avx2() {
 }
 #endif
 
+#ifdef SLMKIT_NEON
+#ifdef __APPLE__
+bool has_feature(const char* name) {
+  int value = 0;
+  size_t size = sizeof value;
+  return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+bool runs_neon() { return has_feature("hw.optional.arm.FEAT_DotProd"); }
+[[maybe_unused]] bool runs_i8mm() { return runs_neon() && has_feature("hw.optional.arm.FEAT_I8MM"); }
+#elif defined(__linux__)
+// Bits: Linux, arch/arm64/include/uapi/asm/hwcap.h; older systems' headers lack the second one.
+bool runs_neon() { return getauxval(AT_HWCAP) >> 20 & 1; /* asimddp */ }
+[[maybe_unused]] bool runs_i8mm() { return runs_neon() && getauxval(AT_HWCAP2) >> 13 & 1; }
+#else
+bool runs_neon() { return false; }  // nobody to ask
+[[maybe_unused]] bool runs_i8mm() { return false; }
+#endif
+#endif
+
 std::vector<const Kernels*> find() {
   std::vector<const Kernels*> sets;
 #ifdef SLMKIT_X86
@@ -69,6 +96,12 @@ std::vector<const Kernels*> find() {
   if (runs_avx512()) sets.push_back(&kAvx512);
 #endif
   if (runs_avx2()) sets.push_back(&kAvx2);
+#endif
+#ifdef SLMKIT_NEON
+#ifdef SLMKIT_NEON_I8MM
+  if (runs_i8mm()) sets.push_back(&kNeonI8mm);
+#endif
+  if (runs_neon()) sets.push_back(&kNeon);
 #endif
   sets.push_back(&kScalar);
 #ifdef SLMKIT_EMULATED

@@ -1,4 +1,4 @@
-// The table of kernels that each instruction set fills: scalar/, avx2/, avx512/.
+// The table of kernels that each instruction set fills: scalar/, avx2/, avx512/, neon/.
 //
 // Every set gives the same bits (docs/design.md has the orders of summation), so which one runs, and how the work was
 // cut into ranges, never shows in a result. Kernels trust their arguments: bind.cpp has checked them.
@@ -114,6 +114,9 @@ constexpr int64_t attention_scratch(int64_t head_dim) { return 2 * kBlock * head
 extern const Kernels kScalar;
 #ifdef SLMKIT_X86
 extern const Kernels kAvx2, kAvx512;  // kAvx512 only if SLMKIT_AVX512
+#endif
+#ifdef SLMKIT_NEON
+extern const Kernels kNeon, kNeonI8mm;  // kNeonI8mm only if SLMKIT_NEON_I8MM
 #endif
 
 }  // namespace slm
