@@ -7,6 +7,7 @@ import pytest
 
 from slmkit.errors import CheckpointError
 from slmkit.ops.pack import as_f32, pack, unpack
+from slmkit.ops.q4_s import best_scales
 
 FORMATS = ["q4", "q8", "q4_s"]
 
@@ -50,6 +51,26 @@ def test_a_weight_is_off_by_about_half_a_step(format, bound, packer):
     steps = np.abs(unpack(m) - w) / step
     # half a step, and what the scale's own rounding to float16 and q4's refitting move; q4 clips a few of the largest
     assert np.quantile(steps, 0.95) < bound
+
+
+@pytest.mark.parametrize("packer", packers())
+def test_searching_scales_beats_scales_of_the_largest_weights(packer):
+    """d and scales straight from the largest weights leave 8.1 % of gaussian weights; an exhaustive search 7.55 %."""
+    w = np.random.default_rng(0).standard_normal((64, 1024), np.float32)
+    off = unpack(packer(w, "q4_s")) - w
+    assert np.linalg.norm(off) / np.linalg.norm(w) < 0.0770
+
+
+def test_importance_moves_the_error_to_inputs_that_count_less():
+    parts = np.random.default_rng(0).standard_normal((200, 16, 16), np.float32)
+    importance = np.random.default_rng(1).uniform(0.01, 2, (16, 16)).astype(np.float32) ** 3
+
+    def counted(d, scale):
+        by = (d.astype(np.float32)[:, None] * scale)[..., None]
+        return float((importance * (parts - by * np.clip(np.rint(parts / by), -8, 7)) ** 2).sum())
+
+    # measured: 0.87
+    assert counted(*best_scales(parts, importance)) < 0.92 * counted(*best_scales(parts))
 
 
 def test_byte_positions_are_those_that_matrix_py_states():

@@ -195,6 +195,7 @@ def test_another_layout_never_meets_the_old_entry(tmp_path: Path, cache: Path, m
     ("format", "sha256"),
     [
         ("q4", "21004143aa676c296dde2222e15d4144a2d0ae0719b84b891609b5161ee9f1ad"),
+        ("q4_s", "445a7e764e87cf6240e810a8e8f4fc951d4051fa6bd38ac2321cfd6c6a2d864f"),
         ("q8", "2d3559e359f7a51e52de6237f2e6a23bda9920a1a9216d43d66bc92e8866b219"),
     ],
 )

@@ -11,26 +11,74 @@ F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
 
 
+# d as a share of what would take the largest weight to -8 * -8, and how far from largest / 8 a part's scale is tried.
+# More of either lowers the error of random weights by under 1 %; without the last offset it grows by 3 %.
+_SHARES = (0.8, 0.9, 1.0, 1.1)
+_OFFSETS = (-1, 0, 1)
+
+
 def pack_q4_s(w: F32) -> tuple[NDArray[np.uint8], bool]:
     """[n, k] weights -> the data of a q4_s Matrix, and whether every d is finite.
 
-    d makes the scale of the superblock's largest weight -8, and of each part the scale is the one nearest to its signed
-    largest weight / -8, so that this weight is met closely.
+    Of several d, and for each of several scales of a part with both signs, those of the least squared error; then d is
+    refitted by least squares to the products found, and kept if the error of its own best scales is smaller still.
+    Sums are halving trees (i and i + n / 2, then i + n / 4, ...), so that the native twin gives the same bytes.
     """
     n, k = w.shape
     t, supers, units = -(-n // TILE), -(-k // SUPER), -(-k // UNIT)
     padded = np.zeros((t * TILE, supers * SUPER), np.float32)
     padded[:n, :k] = w
-    parts = padded.reshape(t * TILE, supers, SUPER // PART, PART)
-    largest = np.take_along_axis(parts, np.abs(parts).argmax(-1)[..., None], -1)[..., 0]
-    top = np.take_along_axis(largest, np.abs(largest).argmax(-1)[..., None], -1)
-    d = (top / np.float32(64)).astype(np.float16)
-    step = d.astype(np.float32)
-    scale = np.clip(np.rint(largest * _inverse(step) / np.float32(-8)), -8, 7)
-    scale[scale == 0] = 1
-    q = np.clip(np.rint(parts * _inverse(step * scale)[..., None]), -8, 7)
-    data = _interleave(d[..., 0], scale.astype(np.int8), q.astype(np.int8), units)
+    with np.errstate(over="ignore", invalid="ignore"):  # of a d beyond float16, which the caller refuses
+        d, scale = best_scales(padded.reshape(-1, SUPER // PART, PART))
+        q = rounded(padded.reshape(-1, SUPER // PART, PART), d.astype(np.float32)[:, None] * scale)
+    shape = (t * TILE, supers)
+    data = interleave(d.reshape(shape), scale.astype(np.int8).reshape(*shape, -1),
+                       q.astype(np.int8).reshape(*shape, SUPER // PART, PART), units)  # fmt: skip
     return data, bool(np.isfinite(d).all())
+
+
+def best_scales(parts: F32, importance: F32 | None = None) -> tuple[NDArray[np.float16], F32]:
+    """d (supers,) and the scales (supers, 16) of superblocks (supers, 16, 16).
+
+    importance: (16, 16), what a squared error of each input counts; all alike if None.
+    """
+    w = parts.reshape(len(parts), -1)
+    top = np.take_along_axis(w, np.abs(w).argmax(-1)[:, None], -1)[:, 0]
+    d = (top * np.float32(_SHARES[0] / 64)).astype(np.float16)
+    error, scale = scales_of(parts, d, importance)
+    for share in _SHARES[1:]:
+        d, scale, error = _better(parts, (top * np.float32(share / 64)).astype(np.float16), d, scale, error, importance)
+    products = (scale[..., None] * rounded(parts, d.astype(np.float32)[:, None] * scale)).reshape(w.shape)
+    weighted = products if importance is None else products * importance.reshape(-1)
+    squares = _tree(weighted * products)
+    fitted = (_tree(w * weighted) / np.where(squares > 0, squares, np.float32(1))).astype(np.float16)
+    d, scale, _ = _better(parts, np.where(squares > 0, fitted, d), d, scale, error, importance)
+    return d, scale
+
+
+def scales_of(parts: F32, d: NDArray[np.float16], importance: F32 | None = None) -> tuple[F32, F32]:
+    """For given d (supers,): the least error found of each superblock, and its scales (supers, parts)."""
+    step = d.astype(np.float32)[:, None]
+    near = np.rint(np.abs(parts).max(-1) * np.abs(_inverse(step)) * np.float32(0.125))
+    least, best = np.full_like(near, np.inf), np.ones_like(near)
+    for offset in _OFFSETS:
+        for sign in (1, -1):
+            scale = np.clip(np.float32(sign) * np.maximum(near + np.float32(offset), 1), -8, 7)
+            by = step * scale
+            off = parts - by[..., None] * rounded(parts, by)
+            error = _tree(off * off if importance is None else off * off * importance)
+            better = error < least
+            least, best = np.where(better, error, least), np.where(better, scale, best)
+    return _tree(least), best
+
+
+def _better(
+    parts: F32, new: NDArray[np.float16], d: NDArray[np.float16], scale: F32, error: F32, importance: F32 | None
+) -> tuple[NDArray[np.float16], F32, F32]:
+    """The new d and its scales where their error is less, else the old."""
+    new_error, new_scale = scales_of(parts, new, importance)
+    better = new_error < error
+    return np.where(better, new, d), np.where(better[:, None], new_scale, scale), np.where(better, new_error, error)
 
 
 def unpack_q4_s(matrix: Matrix) -> F32:
@@ -49,11 +97,25 @@ def unpack_q4_s(matrix: Matrix) -> F32:
     return np.ascontiguousarray(w[: matrix.n, : matrix.k])
 
 
+def rounded(parts: F32, by: F32) -> F32:
+    """parts / by to the nearest integers -8..7, ties to even; 0 where by is."""
+    integers: F32 = np.clip(np.rint(parts * _inverse(by)[..., None]), -8, 7)
+    return integers
+
+
 def _inverse(x: F32) -> F32:
     return np.divide(np.float32(1), x, out=np.zeros_like(x), where=x != 0)
 
 
-def _interleave(d: NDArray[np.float16], scale: I8, q: I8, units: int) -> NDArray[np.uint8]:
+def _tree(v: F32) -> F32:
+    """The sum over the last axis, halves added until one is left."""
+    while v.shape[-1] > 1:
+        half = v.shape[-1] // 2
+        v = v[..., :half] + v[..., half:]
+    return v[..., 0]
+
+
+def interleave(d: NDArray[np.float16], scale: I8, q: I8, units: int) -> NDArray[np.uint8]:
     """d (rows, supers), scale (rows, supers, 16), q (rows, supers, 16, 16) -> (tiles, bytes of a tile)."""
     rows, supers = d.shape
     t = rows // TILE
