@@ -1,6 +1,6 @@
 """Where the time of a step goes: seconds by op of reading a prompt and of decoding a token, and what no kernel took.
 
-    python benchmarks/profile.py MODEL [--prompt-tokens 512] [--ctx 2048]
+    python benchmarks/profile.py MODEL [--prompt-tokens 512] [--streams 1]
 
 Each op of the model is timed around its call, so its share has the call from Python in it; `python` is what lies
 between them: the model's own lines, NumPy's additions, the step's bookkeeping.
@@ -17,6 +17,7 @@ from slmkit.backends.native import load
 from slmkit.engine.scheduler import schedule
 from slmkit.engine.sequence import Sequence
 from slmkit.engine.step import forward
+from slmkit.ops.segments import BLOCK
 from slmkit.options import LoadOptions
 
 TIMED = ("embed", "matmul", "rms_norm", "rotate_and_cache", "silu_mul", "attention")
@@ -46,30 +47,38 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--prompt-tokens", type=int, default=512)
     parser.add_argument("--tokens", type=int, default=16)
-    parser.add_argument("--ctx", type=int, default=2048)
+    parser.add_argument("--streams", type=int, default=1, help="sequences that decode together")
     parser.add_argument("--cache", choices=("q8", "f16", "f32"))
     args = parser.parse_args()
-    loaded = load(args.model, LoadOptions(ctx=args.ctx, cache=args.cache))
+    ctx = (args.prompt_tokens + args.tokens + BLOCK) * args.streams
+    loaded = load(args.model, LoadOptions(ctx=ctx, cache=args.cache))
     clock = Clock(loaded.model.ops)
-    ids = [(i * 7919 + 13) % loaded.facts["vocabulary"] for i in range(args.prompt_tokens)]
-    sequence = Sequence(ids, len(ids), *(None,) * 3)  # type: ignore[arg-type]
-    read(loaded, sequence)
-    sequence.drop_cache(loaded.cache)
+    sequences = [prompt(args.prompt_tokens, n, loaded.facts["vocabulary"]) for n in range(args.streams)]
+    read(loaded, sequences[:1])
+    sequences[0].drop_cache(loaded.cache)
     clock.seconds.clear()
-    show(f"prompt of {args.prompt_tokens} tokens", clock, read(loaded, sequence), 1)
+    show(f"prompt of {args.prompt_tokens} tokens", clock, read(loaded, sequences[:1]), 1)
+    for sequence in sequences[1:]:
+        read(loaded, [sequence])
     clock.seconds.clear()
     took = 0.0
     for _ in range(args.tokens):
-        sequence.ids.append(1)
-        took += read(loaded, sequence)
-    show(f"token after {args.prompt_tokens}", clock, took, args.tokens)
+        for sequence in sequences:
+            sequence.ids.append(1)
+        took += read(loaded, sequences)
+    show(f"{args.streams} tokens after {args.prompt_tokens}", clock, took, args.tokens)
 
 
-def read(loaded: Any, sequence: Sequence) -> float:
-    """Seconds that it takes to read what the sequence has not read yet, in the engine's own steps."""
+def prompt(tokens: int, n: int, vocabulary: int) -> Sequence:
+    ids = [(i * 7919 + 13 + n * 977) % vocabulary for i in range(tokens)]
+    return Sequence(ids, tokens, *(None,) * 3)  # type: ignore[arg-type]
+
+
+def read(loaded: Any, sequences: list[Sequence]) -> float:
+    """Seconds that it takes to read what the sequences have not read yet, in the engine's own steps."""
     start = time.perf_counter()
-    while sequence.n_cached < len(sequence.ids):
-        forward(loaded.model, loaded.cache, schedule([sequence], loaded.cache))
+    while any(s.n_cached < len(s.ids) for s in sequences):
+        forward(loaded.model, loaded.cache, schedule(sequences, loaded.cache))
     return time.perf_counter() - start
 
 
