@@ -54,7 +54,7 @@ def test_bytes_are_those_of_a_model_that_is_really_loaded(folder, quantization):
 
 
 def test_phi_3_5_mini_takes_what_was_measured():
-    """docs/speed.md: 2,248 MB in 4 bits. A token in the cache: 200 KiB in 8 bits, 384 in 16."""
+    """docs/performance.md: 2,248 MB in 4 bits. A token in the cache: 200 KiB in 8 bits, 384 in 16."""
     assert weight_bytes(MINI, "q4") == 2_163_609_600
     assert cache_bytes_per_token(MINI, "q4") == 200 * 1024
     assert cache_bytes_per_token(MINI, "q8") == 384 * 1024
@@ -109,7 +109,7 @@ def test_half_the_bandwidth_halves_the_speed_and_no_arithmetic_means_no_prefill(
 
 @pytest.mark.parametrize(("bandwidth", "context", "measured"), [(35.2e9, 48, 13.0), (29.4e9, 544, 11.1)])
 def test_the_prediction_is_near_what_was_measured_at_short_contexts(bandwidth, context, measured):
-    """docs/speed.md. The medians of bandwidth and of speed were taken apart, while the bandwidth moved by tens of
+    """docs/performance.md. The medians of bandwidth and of speed were taken apart, while the bandwidth moved by tens of
     percent; so 15 % is what one such pair can be off by.
     """
     assert predict(MINI, "q4", context, Limits(bandwidth, 0.0)).decode == pytest.approx(measured, rel=0.15)
