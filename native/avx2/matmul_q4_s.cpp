@@ -58,7 +58,7 @@ inline __m256 collect(__m256i total, __m256 d, float scale, __m256 acc) {
 template <int kTokens>
 void packed_tile(const uint8_t* data, int64_t units, const WideActivation* x, int64_t stride, float* out,
                  int64_t out_stride) {
-  constexpr int kHalves = kTokens <= 2 ? 2 : 1;  // eight rows at a time leave registers for four tokens
+  constexpr int kHalves = kTokens <= 2 ? 2 : 1;  // eight rows at a time leave registers for more tokens
   __m256 acc[kTokens][2];
   for (auto& rows : acc) rows[0] = rows[1] = _mm256_setzero_ps();
   for (; units > 0; units -= kUnits, ++x) {
@@ -228,6 +228,7 @@ void matmul_q4_s(const Packed& w, int64_t tile_begin, int64_t tile_end, const Wi
       const uint8_t* data = w.data + tile * tile_bytes;
       Rows rows(w, tile, out, room);
       int64_t t = 0;
+      for (; t + 8 <= tokens; t += 8) packed_tokens<8>(data, w, x.by_token, blocks, t, rows);
       for (; t + 4 <= tokens; t += 4) packed_tokens<4>(data, w, x.by_token, blocks, t, rows);
       for (; t + 2 <= tokens; t += 2) packed_tokens<2>(data, w, x.by_token, blocks, t, rows);
       if (t < tokens) packed_tokens<1>(data, w, x.by_token, blocks, t, rows);
