@@ -208,6 +208,7 @@ void packed_tokens(const uint8_t* data, const Packed& w, const WideActivation* x
 template <int kTokens>
 void panel_tokens(const Panel* panels, int64_t units, int64_t first, const WideInputs& x, int64_t t, Rows& rows) {
   rows.at(t, kTokens, [&](float* to, int64_t out_stride) {
+    for (int i = 0; i < kTokens; ++i) __builtin_prefetch(to + (kTokens + i) * out_stride, 1);
     const UnsignedActivation* xt = x.by_block + first * x.block_stride + t;
     for (int64_t b = 0; units > 0; ++b, units -= kUnits, xt += x.block_stride) {
       const int parts = static_cast<int>(units < kUnits ? units : kUnits) * (kUnit / kPart);
