@@ -7,7 +7,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <functional>
+#include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "kernel_sets.h"
 #include "limits.h"
@@ -24,9 +27,19 @@ namespace {
 using Array = nb::ndarray<nb::ro, nb::device::cpu>;
 using Output = nb::ndarray<nb::device::cpu>;
 
-[[noreturn]] void shape_error(const std::string& message) {
-  PyErr_SetString(nb::module_::import_("slmkit.errors").attr("ShapeError").ptr(), message.c_str());
-  throw nb::python_error();
+// Becomes slmkit.errors.ShapeError; may be thrown without the GIL.
+struct ShapeFault : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+[[noreturn]] void shape_error(const std::string& message) { throw ShapeFault(message); }
+
+void translate(const std::exception_ptr& error, void*) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const ShapeFault& fault) {
+    PyErr_SetString(nb::module_::import_("slmkit.errors").attr("ShapeError").ptr(), fault.what());
+  }
 }
 
 template <class A>
@@ -217,9 +230,28 @@ slm::Cache cache_of(const Output& cache, int64_t layer, int64_t head_dim) {
   return c;
 }
 
-// One kernel set, with the ops as methods.
+// Calls of ops in their order, made once and run many times. It holds no array: who records keeps them alive.
+struct Tape {
+  std::vector<std::function<void()>> calls;
+
+  void run() const {
+    nb::gil_scoped_release free;
+    for (const auto& call : calls) call();
+  }
+};
+
+// One kernel set, with the ops as methods. They check types and shapes at once, and the numbers in ids, slots and
+// segments when the op runs: these change between runs of a tape.
 struct KernelSet {
   const slm::Kernels* kernels;
+  Tape* tape = nullptr;
+
+  template <class F>
+  void perform(F op) const {
+    if (tape) return tape->calls.emplace_back(std::move(op)), void();
+    nb::gil_scoped_release free;
+    op();
+  }
 
   void matmul(const Array& x, const Matrix& w, const Output& out) const {
     const float* in = floats(x, "x", 2);
@@ -227,29 +259,30 @@ struct KernelSet {
     if (length(x, 1) != w.k)
       shape_error("x has " + std::to_string(length(x, 1)) + " features, the matrix takes " + std::to_string(w.k));
     float* to = result(out, {tokens, w.n});
-    nb::gil_scoped_release free;
-    if (w.is_packed) slm::matmul_packed(*kernels, w.packed, w.packing, in, tokens, to);
-    else slm::matmul_dense(*kernels, w.dense, in, tokens, to);
+    if (w.is_packed)
+      perform([=, k = kernels, m = w.packed, packing = w.packing] { slm::matmul_packed(*k, m, packing, in, tokens, to); });
+    else
+      perform([=, k = kernels, m = w.dense] { slm::matmul_dense(*k, m, in, tokens, to); });
   }
 
   void embed(const Matrix& w, const Array& ids, const Output& out) const {
     const int32_t* rows = int32s(ids, "ids", 1);
     const int64_t count = length(ids, 0);
-    for (int64_t i = 0; i < count; ++i)
-      if (rows[i] < 0 || rows[i] >= w.n)
-        shape_error("id " + std::to_string(rows[i]) + " is outside the table's " + std::to_string(w.n) + " rows");
     float* to = result(out, {count, w.k});
-    nb::gil_scoped_release free;
-    if (w.is_packed) slm::embed_packed(w.packed, w.packing, rows, count, to);
-    else slm::embed_dense(w.dense, rows, count, to);
+    perform([=, dense = w.dense, packed = w.packed, is_packed = w.is_packed, packing = w.packing, n = w.n] {
+      for (int64_t i = 0; i < count; ++i)
+        if (rows[i] < 0 || rows[i] >= n)
+          shape_error("id " + std::to_string(rows[i]) + " is outside the table's " + std::to_string(n) + " rows");
+      if (is_packed) slm::embed_packed(packed, packing, rows, count, to);
+      else slm::embed_dense(dense, rows, count, to);
+    });
   }
 
   void rms_norm(const Array& x, const Array& weight, float eps, const Output& out) const {
     const float *in = floats(x, "x", 2), *by = floats(weight, "weight", 1);
     check_shape(weight, "weight", {length(x, 1)});
     float* to = result(out, {length(x, 0), length(x, 1)});
-    nb::gil_scoped_release free;
-    slm::rms_norm(*kernels, in, by, eps, length(x, 0), length(x, 1), to);
+    perform([=, k = kernels, tokens = length(x, 0), dim = length(x, 1)] { slm::rms_norm(*k, in, by, eps, tokens, dim, to); });
   }
 
   void silu_mul(const Array& gate_up, const Output& out) const {
@@ -257,8 +290,13 @@ struct KernelSet {
     if (length(gate_up, 1) % 2) shape_error("gate_up has " + std::to_string(length(gate_up, 1)) + " features, an odd number");
     const int64_t tokens = length(gate_up, 0), dim = length(gate_up, 1) / 2;
     float* to = result(out, {tokens, dim});
-    nb::gil_scoped_release free;
-    slm::silu_mul(*kernels, in, tokens, dim, to);
+    perform([=, k = kernels] { slm::silu_mul(*k, in, tokens, dim, to); });
+  }
+
+  void add(const Output& x, const Array& y) const {
+    const float* terms = floats(y, "y", 2);
+    float* to = result(x, {length(y, 0), length(y, 1)});
+    perform([=, count = length(y, 0) * length(y, 1)] { slm::add(to, terms, count); });
   }
 
   void rotate_and_cache(const Array& q, const Array& k, const Array& v, const Array& cos, const Array& sin,
@@ -279,15 +317,13 @@ struct KernelSet {
     check_shape(slots, "slots", {tokens});
     check_contiguous(slots, "slots");
     const auto* places = static_cast<const int64_t*>(slots.data());
-    for (int64_t i = 0; i < tokens; ++i)
-      if (places[i] < 0 || places[i] >= c.blocks * slm::kBlock)
-        shape_error("slot " + std::to_string(places[i]) + " is outside the cache's " + std::to_string(c.blocks) +
-                    " blocks of 32");
     float* to = result(out, {tokens, queries.heads, c.head_dim});
     const slm::RotateAndCache r = {c,      queries.data,  keys.data, values.data,    by_cos,      by_sin,       to, places,
                                    tokens, queries.heads, pairs,     queries.stride, keys.stride, values.stride};
-    nb::gil_scoped_release free;
-    slm::rotate_and_cache(*kernels, r);
+    perform([=, k = kernels] {
+      check_slots(places, tokens, c.blocks);
+      slm::rotate_and_cache(*k, r);
+    });
   }
 
   void attention(const Array& q, const Output& cache, int64_t layer, const Array& starts, const Array& positions,
@@ -300,11 +336,19 @@ struct KernelSet {
                              length(positions, 0), length(blocks, 1)};
     check_shape(starts, "starts", {s.sequences + 1});
     check_shape(blocks, "blocks", {s.sequences, s.most_blocks});
-    check_segments(s, h.tokens, c.blocks);
     float* to = result(out, {h.tokens, h.heads * h.head_dim});
     const slm::Attention a = {c, h.data, to, h.stride, h.heads, scale, window};
-    nb::gil_scoped_release free;
-    slm::attention(*kernels, a, s);
+    perform([=, k = kernels] {
+      check_segments(s, h.tokens, c.blocks);
+      slm::attention(*k, a, s);
+    });
+  }
+
+  static void check_slots(const int64_t* slots, int64_t tokens, int64_t cache_blocks) {
+    for (int64_t i = 0; i < tokens; ++i)
+      if (slots[i] < 0 || slots[i] >= cache_blocks * slm::kBlock)
+        shape_error("slot " + std::to_string(slots[i]) + " is outside the cache's " + std::to_string(cache_blocks) +
+                    " blocks of 32");
   }
 
   static void check_shared(int64_t heads, int64_t kv_heads) {
@@ -380,6 +424,9 @@ std::vector<KernelSet> kernel_sets() {
 }  // namespace
 
 NB_MODULE(_native, m) {
+  nb::register_exception_translator(translate);
+  nb::class_<Tape>(m, "Tape").def(nb::init<>()).def("run", &Tape::run);
+
   nb::class_<Matrix>(m, "Matrix")
       .def_ro("format", &Matrix::format)
       .def_ro("n", &Matrix::n)
@@ -392,10 +439,12 @@ NB_MODULE(_native, m) {
 
   nb::class_<KernelSet>(m, "KernelSet")
       .def_prop_ro("name", [](const KernelSet& s) { return s.kernels->name; })
+      .def("onto", [](const KernelSet& s, Tape& tape) { return KernelSet{s.kernels, &tape}; }, "tape"_a, nb::keep_alive<0, 2>())
       .def("matmul", &KernelSet::matmul, "x"_a.noconvert(), "weight"_a, "out"_a.noconvert())
       .def("embed", &KernelSet::embed, "weight"_a, "ids"_a.noconvert(), "out"_a.noconvert())
       .def("rms_norm", &KernelSet::rms_norm, "x"_a.noconvert(), "weight"_a.noconvert(), "eps"_a, "out"_a.noconvert())
       .def("silu_mul", &KernelSet::silu_mul, "gate_up"_a.noconvert(), "out"_a.noconvert())
+      .def("add", &KernelSet::add, "x"_a.noconvert(), "y"_a.noconvert())
       .def("rotate_and_cache", &KernelSet::rotate_and_cache, "q"_a.noconvert(), "k"_a.noconvert(), "v"_a.noconvert(),
            "cos"_a.noconvert(), "sin"_a.noconvert(), "cache"_a.noconvert(), "layer"_a, "slots"_a.noconvert(),
            "out"_a.noconvert())

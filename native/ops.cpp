@@ -110,6 +110,12 @@ void silu_mul(const Kernels& kernels, const float* x, int64_t tokens, int64_t di
   });
 }
 
+void add(float* x, const float* y, int64_t count) {
+  ranges(count, 16, count, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) x[i] += y[i];
+  });
+}
+
 void rotate_and_cache(const Kernels& kernels, const RotateAndCache& r) {
   const int64_t kv_heads = r.cache.kv_heads, head_dim = r.cache.head_dim;
   // By heads: tokens side by side share lines of the cache, which two threads should not write at once. Each number of a

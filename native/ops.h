@@ -18,6 +18,8 @@ void matmul_dense(const Kernels& kernels, const Dense& w, const float* x, int64_
 void rms_norm(const Kernels& kernels, const float* x, const float* weight, float eps, int64_t tokens, int64_t dim,
               float* out);
 void silu_mul(const Kernels& kernels, const float* x, int64_t tokens, int64_t dim, float* out);
+// x += y.
+void add(float* x, const float* y, int64_t count);
 void rotate_and_cache(const Kernels& kernels, const RotateAndCache& r);
 void attention(const Kernels& kernels, const Attention& a, const Segments& segments);
 

@@ -1,7 +1,7 @@
 """The memory a model takes, as the engine really allocates it: mapped weights, and the cache of one context.
 
-What a process takes beside both (Python, activations) was 0.08 to 0.13 GB for Phi-3.5-mini; see docs/performance.md. It comes
-out of the tenth of free memory that the engine leaves alone.
+What a process takes beside both (Python, activations) was 0.08 to 0.13 GB for Phi-3.5-mini; see docs/performance.md.
+It comes out of the tenth of free memory that the engine leaves alone.
 """
 
 from __future__ import annotations

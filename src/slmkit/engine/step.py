@@ -132,7 +132,8 @@ def assemble(plan: list[Work], cache: Cache) -> tuple[NDArray[np.int32], Step]:
     firsts = [w.sequence.n_cached for w in plan]
     positions = _joined(np.arange(n, n + count, dtype=np.int32) for n, count in zip(firsts, counts, strict=True))
     tables = [np.asarray(w.sequence.blocks, np.int32) for w in plan]
-    blocks = np.zeros((len(plan), max(map(len, tables))), np.int32)
+    width = -(-max(map(len, tables)) // 8) * 8  # so that most steps have the shape of the one before: layers/replay.py
+    blocks = np.zeros((len(plan), width), np.int32)
     for row, table in zip(blocks, tables, strict=True):
         row[: len(table)] = table
     owner = np.repeat(np.arange(len(plan)), np.diff(starts))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from slmkit.layers.linear import Linear
 from slmkit.layers.norm import RMSNorm
+from slmkit.layers.replay import Replay
 from slmkit.layers.rope import LongRope, Rope
 from slmkit.models.config import ConfigReader
 from slmkit.untrusted import shown
@@ -153,11 +154,12 @@ class Block:
         self.self_attn = Attention(config, weights, ops, layer)
         self.post_attention_layernorm = RMSNorm(ops, weights[f"{name}.post_attention_layernorm.weight"], eps)
         self.mlp = MLP(weights, ops, layer)
+        self.add = ops.add
 
     def __call__(self, x: F32, step: Step, cos: F32, sin: F32) -> F32:  # x: (tokens, hidden)
-        x += self.self_attn(self.input_layernorm(x), step, cos, sin)  # in place: x is the step's own
-        x += self.mlp(self.post_attention_layernorm(x))
-        return x
+        x = self.add(x, self.self_attn(self.input_layernorm(x), step, cos, sin))  # into x, which is the step's own
+        out: F32 = self.add(x, self.mlp(self.post_attention_layernorm(x)))
+        return out
 
 
 class Phi3:
@@ -171,11 +173,14 @@ class Phi3:
         tied = config.tie_word_embeddings
         self.lm_head = self.embed_tokens if tied else ops.prepare(weights["lm_head.weight"])
         self.rope = Rope(config.rotary_dim, config.rope_theta, config.rope_scaling)
+        self.run_layers = Replay(ops, self._run_layers)
 
     def hidden(self, ids: NDArray[np.int32], step: Step) -> F32:
         """Last hidden states, before the final norm.   ids: (tokens,).   Returns (tokens, hidden)."""
+        return self.run_layers(ids, step, *self.rope(step.positions, step.lengths))
+
+    def _run_layers(self, ids: NDArray[np.int32], step: Step, cos: F32, sin: F32) -> F32:
         x: F32 = self.ops.embed(self.embed_tokens, ids)
-        cos, sin = self.rope(step.positions, step.lengths)
         for layer in self.layers:
             x = layer(x, step, cos, sin)
         return x

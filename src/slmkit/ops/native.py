@@ -14,8 +14,11 @@ from slmkit.errors import CheckpointError
 from slmkit.ops import _native
 from slmkit.ops.matrix import GGUF_FORMATS, SUPER_BYTES, Matrix, layout
 from slmkit.ops.pack import NOT_FINITE, SCALE_NOT_FINITE
+from slmkit.ops.recording import Buffers, Recorder, Recording
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from slmkit.ops.segments import Segments
 
 F32 = NDArray[np.float32]
@@ -89,8 +92,12 @@ def float_limit() -> float:
     return rate
 
 
+def _new(shape: tuple[int, ...]) -> F32:
+    return np.empty(shape, np.float32)
+
+
 class Native:
-    """The ops, run by one kernel set."""
+    """The ops, run by one kernel set. One thread uses it at a time."""
 
     prepare = staticmethod(prepare)
     pack = staticmethod(pack)
@@ -99,7 +106,9 @@ class Native:
     def __init__(self, name: str) -> None:
         """name: one of `kernel_sets()`."""
         self.NAME = name
-        self._set = next(s for s in _native.kernel_sets() if s.name == name)
+        self._set: Any = next(s for s in _native.kernel_sets() if s.name == name)
+        self._new = _new
+        self._buffers = Buffers()
         self.hint = ""
 
     @property
@@ -107,37 +116,53 @@ class Native:
         n = threads()
         return f"{self.NAME}, {n} thread{'s' if n > 1 else ''}"
 
+    def record(self, function: Callable[[], F32], inputs: Iterable[NDArray[Any]]) -> Recording:
+        """The calls that `function` makes, not run yet. It may do nothing with arrays but call ops and take views.
+
+        inputs: arrays that it reads and others fill before each run.
+        """
+        tape, kernels = _native.Tape(), self._set
+        self._set, self._new = Recorder(kernels, tape, inputs), self._buffers.new
+        try:
+            return Recording(tape, function(), self._buffers)
+        finally:
+            self._set, self._new = kernels, _new
+
     def embed(self, weight: Weight, ids: NDArray[np.int32]) -> F32:
-        out = np.empty((len(ids), weight.k), np.float32)
+        out = self._new((len(ids), weight.k))
         self._set.embed(weight, ids, out)
         return out
 
     def matmul(self, x: F32, weight: Weight) -> F32:
-        out = np.empty((x.shape[0], weight.n), np.float32)
+        out = self._new((x.shape[0], weight.n))
         self._set.matmul(x, weight, out)
         return out
 
     def rms_norm(self, x: F32, weight: F32, eps: float) -> F32:
-        out = np.empty(x.shape, np.float32)
+        out = self._new(x.shape)
         self._set.rms_norm(x, weight, eps, out)
         return out
 
     def silu_mul(self, gate_up: F32) -> F32:
-        out = np.empty((gate_up.shape[0], gate_up.shape[1] // 2), np.float32)
+        out = self._new((gate_up.shape[0], gate_up.shape[1] // 2))
         self._set.silu_mul(gate_up, out)
         return out
+
+    def add(self, x: F32, y: F32) -> F32:
+        self._set.add(x, y)
+        return x
 
     def rotate_and_cache(
         self, q: F32, k: F32, v: F32, cos: F32, sin: F32, cache: NDArray[Any], layer: int, slots: NDArray[np.int64]
     ) -> F32:
-        out = np.empty(q.shape, np.float32)
+        out = self._new(q.shape)
         self._set.rotate_and_cache(q, k, v, cos, sin, cache, layer, slots, out)
         return out
 
     def attention(
         self, q: F32, cache: NDArray[Any], layer: int, segments: Segments, scale: float, window: int = 0
     ) -> F32:
-        out = np.empty((q.shape[0], q.shape[1] * q.shape[2]), np.float32)
+        out = self._new((q.shape[0], q.shape[1] * q.shape[2]))
         s = segments
         self._set.attention(q, cache, layer, s.starts, s.positions, s.blocks, scale, window, out)
         return out

@@ -18,6 +18,7 @@ from slmkit.ops.segments import BLOCK, Segments
 
 __all__ = [
     "NAME",
+    "add",
     "attention",
     "embed",
     "matmul",
@@ -115,6 +116,12 @@ def silu_mul(gate_up: F32) -> F32:
     with np.errstate(over="ignore"):  # exp(-z) = inf gives the right limit, 0
         out: F32 = gate / (1 + np.exp(-gate)) * up
     return out
+
+
+def add(x: F32, y: F32) -> F32:
+    """x + y, into x.   Both (tokens, dim)."""
+    x += y
+    return x
 
 
 def rotate_and_cache(
