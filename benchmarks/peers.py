@@ -1,7 +1,7 @@
 """slmkit and other engines on the same work, interleaved, beside the machine's limits.
 
     python benchmarks/peers.py --slmkit PYTHON MODEL --llamacpp PYTHON MODEL.gguf ... --openvino PYTHON FOLDER
-        --out RESULTS [--only decode-32 ...] [--rounds 3]
+        --out RESULTS [--only "32 tokens" ...] [--rounds 3]
 
 PYTHON is that of an environment with the engine: xllamacpp, openvino-genai, or slmkit (run this with one that has
 slmkit too: it measures the limits). In every round each case goes through all engines in turn, each in a process of its
@@ -48,23 +48,27 @@ class Case:
     prompt: int
     tokens: int
     streams: int = 1
-    is_prefill: bool = False
     is_core_taken: bool = False
 
-    def rate(self, run: dict[str, Any]) -> float:
-        """Tokens/s, of all streams together."""
-        return self.prompt / run["first_s"] if self.is_prefill else self.streams * self.tokens / run["rest_s"]
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Which figures a run gives: reading a short prompt, or several, is none that anybody waits for."""
+        return ("prefill", "decode") if self.prompt >= 512 else ("decode",)
+
+    def rates(self, run: dict[str, Any]) -> dict[str, float]:
+        """Tokens/s of each phase, of all streams together."""
+        rates = {"prefill": self.prompt / run["first_s"], "decode": self.streams * self.tokens / run["rest_s"]}
+        return {phase: rates[phase] for phase in self.phases}
 
 
 CASES = {
-    "decode-32": Case(32, 48),
-    "core-taken": Case(32, 16, is_core_taken=True),
-    "decode-2000": Case(2000, 24),
-    "decode-4000": Case(4000, 24),
-    "prefill-512": Case(512, 1, is_prefill=True),
-    "prefill-4000": Case(4000, 1, is_prefill=True),
-    "streams-4": Case(32, 32, streams=4),
-    "streams-8": Case(32, 32, streams=8),
+    "32 tokens": Case(32, 48),
+    "a core taken": Case(32, 16, is_core_taken=True),
+    "512 tokens": Case(512, 32),
+    "2000 tokens": Case(2000, 24),
+    "4000 tokens": Case(4000, 24),
+    "4 streams": Case(32, 32, streams=4),
+    "8 streams": Case(32, 32, streams=8),
 }
 
 
@@ -114,7 +118,8 @@ def one_run(engine: tuple[str, str, str], case: Case, threads: int) -> dict[str,
         assert process.stdin is not None
         process.stdin.close()
     run = {**facts, **got, **asdict(limits), "load_and_first_s": facts["load_s"] + warm["first_s"]}
-    return {"rate": case.rate(got), "share": share(case, run), **run}
+    shares = {} if case.is_core_taken else {phase: share(case, phase, run) for phase in case.phases}
+    return {"rates": case.rates(got), "shares": shares, **run}
 
 
 def gguf_token_bytes(model: str) -> int:
@@ -155,13 +160,11 @@ def taken_core(is_taken: bool) -> Iterator[None]:
         busy.wait()
 
 
-def share(case: Case, run: dict[str, Any]) -> float | None:
-    """Least time that the machine needs over the time taken, see above. None where a core is not there to be used."""
-    if case.is_core_taken:
-        return None
+def share(case: Case, phase: str, run: dict[str, Any]) -> float:
+    """Least time that the machine needs over the time taken, see above."""
     cache_bytes = run.get("cache_bytes_per_token") or run["cache_bytes"] * CACHE_VALUES
-    held = case.prompt if case.is_prefill else case.prompt + case.tokens / 2
-    if case.is_prefill:
+    held = case.prompt if phase == "prefill" else case.prompt + case.tokens / 2
+    if phase == "prefill":
         tokens, logits, seconds = case.prompt, 1, run["first_s"]
         macs = ATTENTION_MACS * case.prompt * (case.prompt + 1) / 2
     else:
@@ -175,56 +178,67 @@ def share(case: Case, run: dict[str, Any]) -> float | None:
 def write(out: Path, runs: list[dict[str, Any]], threads: int) -> None:
     out.with_suffix(".json").write_text(json.dumps({"threads": threads, "runs": runs}, indent=1))
     engines = list(dict.fromkeys(run["engine"] for run in runs))
-    cases = list(dict.fromkeys(run["case"] for run in runs))
+    figures = list(dict.fromkeys((run["case"], phase) for run in runs for phase in run["rates"]))
     lines = ["| what | " + " | ".join(engines) + " |", "|---|" + "--:|" * len(engines)]
-    for case in cases:
-        cells = [cell([run for run in runs if (run["engine"], run["case"]) == (e, case)]) for e in engines]
-        lines.append(f"| {case}, tokens/s | " + " | ".join(cells) + " |")
-    for case in cases:
-        of = [[run for run in runs if (run["engine"], run["case"]) == (e, case)] for e in engines]
-        peaks = [f"{max(run['peak_bytes'] for run in some) / 1e9:.2f}" if some else "" for some in of]
-        lines.append(f"| {case}, peak memory, GB | " + " | ".join(peaks) + " |")
-    short = [run for run in runs if run["case"] == "decode-32"]
-    for what, key, some in (("load, s", "load_s", runs), ("load and first token, s", "load_and_first_s", runs),
-                            ("first token of a prompt of 32, s", "first_s", short)):  # fmt: skip
-        times = [[run[key] for run in some if run["engine"] == e] for e in engines]
+    for case, phase in figures:
+        cells = [cell(of(runs, engine, case), phase) for engine in engines]
+        lines.append(f"| {phase}, {case}: tokens/s | " + " | ".join(cells) + " |")
+    for case in dict.fromkeys(case for case, _ in figures):
+        peaks = [max((run["peak_bytes"] / 1e9 for run in of(runs, engine, case)), default=0.0) for engine in engines]
+        lines.append(
+            f"| peak memory, {case}: GB | " + " | ".join(f"{peak:.2f}" if peak else "" for peak in peaks) + " |"
+        )
+    for what, key, case in (("load, s", "load_s", ""), ("load and first token, s", "load_and_first_s", ""),
+                            ("first token of a prompt of 32, s", "first_s", "32 tokens")):  # fmt: skip
+        times = [[run[key] for run in of(runs, engine, case)] for engine in engines]
         cells = [f"{min(t):.2f} / {statistics.median(t):.2f}" if t else "" for t in times]
         lines.append(f"| {what} | " + " | ".join(cells) + " |")
     out.with_suffix(".md").write_text("\n".join(lines) + "\n")
-    draw(out.with_suffix(".svg"), runs, engines, cases)
+    draw(out.with_suffix(".svg"), runs, engines, figures)
 
 
-def draw(path: Path, runs: list[dict[str, Any]], engines: list[str], cases: list[str]) -> None:
+def of(runs: list[dict[str, Any]], engine: str, case: str) -> list[dict[str, Any]]:
+    """The runs of an engine, of one case or of all."""
+    return [run for run in runs if run["engine"] == engine and case in ("", run["case"])]
+
+
+def cell(runs: list[dict[str, Any]], phase: str) -> str:
+    """Best / median (median share of the limit)."""
+    if not runs:
+        return ""
+    rates = [run["rates"][phase] for run in runs]
+    shares = [run["shares"][phase] for run in runs if run["shares"]]
+    text = f"{max(rates):.1f} / {statistics.median(rates):.1f}"
+    return text + (f" ({statistics.median(shares):.2f})" if shares else "")
+
+
+def draw(path: Path, runs: list[dict[str, Any]], engines: list[str], figures: list[tuple[str, str]]) -> None:
     """Three panels, of medians: tokens/s, share of the limit, peak memory."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         print("no chart: matplotlib is not installed", file=sys.stderr)
         return
-    figure = Figure(figsize=(1.2 * len(cases) + 3, 9), layout="constrained")
-    panels = figure.subplots(3, 1)
+    chart = Figure(figsize=(1.2 * len(figures) + 3, 9), layout="constrained")
+    panels = chart.subplots(3, 1)
     width = 0.8 / len(engines)
-    whats = (("tokens/s", "rate", 1.0), ("share of the limit", "share", 1.0), ("peak memory, GB", "peak_bytes", 1e9))
-    for panel, (label, key, unit) in zip(panels, whats, strict=True):
+
+    def bars(panel: Any, label: str, number: str, value: Any) -> None:
         for i, engine in enumerate(engines):
-            of = {case: [run[key] / unit for run in runs if (run["engine"], run["case"]) == (engine, case)
-                         and run[key] is not None] for case in cases}  # fmt: skip
-            points = [(at + i * width, statistics.median(of[case])) for at, case in enumerate(cases) if of[case]]
-            bars = panel.bar([x for x, _ in points], [y for _, y in points], width, label=engine)
-            panel.bar_label(bars, fmt="%.2f" if key == "share" else "%.1f", fontsize=7)
-        panel.set_xticks([at + 0.4 - width / 2 for at in range(len(cases))], cases)
+            found = [
+                [v for run in of(runs, engine, case) if (v := value(run, phase)) is not None] for case, phase in figures
+            ]
+            points = [(at + i * width, statistics.median(each)) for at, each in enumerate(found) if each]
+            drawn = panel.bar([x for x, _ in points], [y for _, y in points], width, label=engine)
+            panel.bar_label(drawn, fmt=number, fontsize=7)
+        panel.set_xticks([at + 0.4 - width / 2 for at in range(len(figures))], [f"{p}\n{c}" for c, p in figures])
         panel.set_ylabel(label)
+
+    bars(panels[0], "tokens/s", "%.1f", lambda run, phase: run["rates"][phase])
+    bars(panels[1], "share of the limit", "%.2f", lambda run, phase: run["shares"].get(phase))
+    bars(panels[2], "peak memory, GB", "%.1f", lambda run, phase: run["peak_bytes"] / 1e9)
     panels[0].legend(fontsize=8)
-    figure.savefig(path)
-
-
-def cell(runs: list[dict[str, Any]]) -> str:
-    """Best / median (median share of the limit)."""
-    if not runs:
-        return ""
-    rates, shares = [run["rate"] for run in runs], [run["share"] for run in runs if run["share"] is not None]
-    text = f"{max(rates):.1f} / {statistics.median(rates):.1f}"
-    return text + (f" ({statistics.median(shares):.2f})" if shares else "")
+    chart.savefig(path)
 
 
 if __name__ == "__main__":
