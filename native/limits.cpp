@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 #include <memory>
+#include <vector>
 
 #include "threads.h"
 
@@ -15,6 +16,19 @@ double seconds_of(const std::chrono::steady_clock::time_point& start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+// The rate of the median pass: one that was disturbed, or ran while the neighbours slept, does not count.
+template <class F>
+double median_rate(int passes, double amount, F pass) {
+  std::vector<double> seconds(static_cast<size_t>(passes));
+  for (double& s : seconds) {
+    const auto start = std::chrono::steady_clock::now();
+    pass();
+    s = seconds_of(start);
+  }
+  std::nth_element(seconds.begin(), seconds.begin() + passes / 2, seconds.end());
+  return amount / seconds[static_cast<size_t>(passes / 2)];
+}
+
 }  // namespace
 
 double read_bandwidth(const Kernels& kernels, int64_t bytes, int passes) {
@@ -23,13 +37,9 @@ double read_bandwidth(const Kernels& kernels, int64_t bytes, int passes) {
   const std::unique_ptr<char[]> memory(new char[static_cast<size_t>(chunks * kChunk)]);
   parallel(chunks, [&](int64_t i) { std::memset(memory.get() + i * kChunk, static_cast<int>(i), kChunk); });
   std::atomic<uint64_t> sink{0};
-  double best = 0;
-  for (int pass = 0; pass < passes; ++pass) {
-    const auto start = std::chrono::steady_clock::now();
+  return median_rate(passes, static_cast<double>(chunks * kChunk), [&] {
     parallel(chunks, [&](int64_t i) { sink.fetch_xor(kernels.read(memory.get() + i * kChunk, kChunk)); });
-    best = std::max(best, static_cast<double>(chunks * kChunk) / seconds_of(start));
-  }
-  return best;
+  });
 }
 
 double multiply_rate(Multiply multiply, double seconds, int passes) {
@@ -37,13 +47,9 @@ double multiply_rate(Multiply multiply, double seconds, int passes) {
   const auto probe = std::chrono::steady_clock::now();
   const int64_t per_round = multiply(kRounds);
   const int64_t chunks = std::max<int64_t>(1, static_cast<int64_t>(seconds / seconds_of(probe))) * thread_count();
-  double best = 0;
-  for (int pass = 0; pass < passes; ++pass) {
-    const auto start = std::chrono::steady_clock::now();
+  return median_rate(passes, static_cast<double>(chunks * kRounds * per_round), [&] {
     parallel(chunks, [&](int64_t) { multiply(kRounds); });
-    best = std::max(best, static_cast<double>(chunks * kRounds * per_round) / seconds_of(start));
-  }
-  return best;
+  });
 }
 
 }  // namespace slm

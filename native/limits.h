@@ -5,10 +5,10 @@
 
 namespace slm {
 
-// Bytes per second that all threads together read from memory; best of several passes over `bytes` of it.
+// Bytes per second that all threads together read from memory; the median of several passes over `bytes` of it.
 double read_bandwidth(const Kernels& kernels, int64_t bytes, int passes);
 
-// Multiply-adds per second of all threads together, in registers; best of `passes` of about `seconds` each.
+// Multiply-adds per second of all threads together, in registers; the median of `passes` of about `seconds` each.
 double multiply_rate(Multiply multiply, double seconds, int passes);
 
 }  // namespace slm
