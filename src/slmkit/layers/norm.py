@@ -15,7 +15,8 @@ class RMSNorm:
 
     def __init__(self, ops: Any, weight: F32, eps: float) -> None:
         self.ops = ops
-        self.weight = weight
+        self.weight = weight.view()
+        self.weight.flags.writeable = False  # it does not change between steps, which ops/recording.py goes by
         self.eps = eps
 
     def __call__(self, x: F32) -> F32:  # (tokens, dim)

@@ -152,7 +152,5 @@ def _types(source: TensorSource, formats: Formats) -> str:
 def _dense(source: TensorSource, name: str) -> Tensor:
     data: NDArray[Any] = source.tensor(name)
     if data.ndim != 2:
-        vector = as_f32(data)
-        vector.flags.writeable = False  # weights do not change, which ops/recording.py goes by
-        return vector
+        return as_f32(data)
     return Matrix(_DENSE[source.dtype(name)], data.shape[0], data.shape[1], data)

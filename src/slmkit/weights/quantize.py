@@ -18,7 +18,7 @@ from slmkit.weights.fingerprint import source_sha256
 from slmkit.weights.packed import is_packed, packed_metadata, packed_plan, recipe_formats
 from slmkit.weights.packing import WAITING, Progress, pack_tensors, silent
 from slmkit.weights.safetensors import SafetensorsWriter
-from slmkit.weights.tensors import Shape
+from slmkit.weights.tensors import Shape, TensorSource
 
 COPIED = (
     "config.json",
@@ -59,10 +59,12 @@ def quantize_folder(
     force: bool = False,
     ops: Any = None,
     progress: Progress = silent,
+    rounding: TensorSource | None = None,
 ) -> Quantized:
     """Write the checkpoint, packed, with its configuration and tokenizer into the folder `out`.
 
     force: write into a folder that has files in it, replacing those of the same names.
+    rounding: the same tensors, rounded in another way or watched.
     The weights come last, so a folder that was left half-written does not load.
     Raises RequestError for a folder that may not be written to, CheckpointError, StorageError.
     """
@@ -77,7 +79,7 @@ def quantize_folder(
         with SafetensorsWriter(
             out / WEIGHTS, plan, metadata, waiting=lambda: progress(WAITING, 0, checkpoint.total_bytes)
         ) as writer:
-            pack_tensors(checkpoint, expected, formats, writer, ops, progress)
+            pack_tensors(rounding or checkpoint, expected, formats, writer, ops, progress)
             (out / WEIGHTS).unlink(missing_ok=True)  # old weights never meet a new configuration
             _copy_side_files(checkpoint.folder, out)
             writer.commit()
