@@ -24,8 +24,9 @@ def pack_with_feedback(w: F32, gram: F32) -> Matrix:
     Takes 3 [k, k] and 3 [n, k] arrays of float32 beside its arguments. Not the same to the bit on every machine: the
     factor is LAPACK's.
     """
+    n, k = w.shape
     d, scale, q = round_with_feedback(w, gram)
-    return Matrix("q4_s", *w.shape, interleave(d, scale, q, -(-w.shape[1] // UNIT)))
+    return Matrix("q4_s", n, k, interleave(d, scale, q, -(-k // UNIT)))
 
 
 def round_with_feedback(w: F32, gram: F32) -> tuple[NDArray[np.float16], NDArray[np.int8], NDArray[np.int8]]:
