@@ -157,6 +157,45 @@ def test_a_pull_that_is_running_is_left_alone(real_slm, places):
     assert (folder / "blobs" / "1.incomplete").exists()
 
 
+def test_a_running_pull_outlives_the_last_snapshot_of_its_repository(real_slm, places):
+    from huggingface_hub.utils import WeakFileLock
+
+    snapshot = cache_model(places.hub, "ada/One", files_of(TINY))
+    folder = places.hub / "models--ada--One"
+    locks = places.hub / ".locks" / folder.name
+    locks.mkdir(parents=True)
+    arriving = folder / "blobs" / f"{'1' * 64}.incomplete"
+    arriving.write_bytes(b"half")
+    with WeakFileLock(locks / f"{'1' * 64}.lock"):
+        real_slm("rm", "ada/One", "--yes").fails(2, "ada/One is being fetched by another process")
+    assert arriving.read_bytes() == b"half"
+    assert (snapshot / "model.safetensors").read_bytes() == (TINY / "model.safetensors").read_bytes()
+    assert real_slm("rm", "ada/One", "--yes").code == 0  # nobody is fetching it any more
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("linked", ["", "snapshots", "blobs", "refs"])
+def test_a_folder_that_is_a_link_keeps_what_it_leads_to(real_slm, places, linked):
+    cache_model(places.hub, "ada/One", files_of(TINY))
+    folder = places.hub / "models--ada--One" / linked
+    elsewhere = folder.with_name("moved")  # beside it, so that the links in it still lead to the blobs
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+    before = sorted(path for path in elsewhere.rglob("*"))
+    real_slm("rm", "ada/One", "--yes").fails(2, "is a symbolic link to", "delete the link")
+    assert folder.is_symlink()
+    assert sorted(path for path in elsewhere.rglob("*")) == before
+
+
+def test_an_unfinished_pull_behind_a_link_stays(real_slm, places, tmp_path):
+    (tmp_path / "elsewhere" / "blobs").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "blobs" / "1.incomplete").write_bytes(b"half")
+    places.hub.mkdir(parents=True)
+    (places.hub / "models--ada--Half").symlink_to(tmp_path / "elsewhere")
+    real_slm("rm", "ada/Half", "--yes").fails(2, "is a symbolic link to")
+    assert (tmp_path / "elsewhere" / "blobs" / "1.incomplete").exists()
+
+
 def test_a_path_in_an_advice_can_be_copied_into_a_shell(real_slm, places, tmp_path):
     (tmp_path / "my model").mkdir()
     path = str(tmp_path / "my model")

@@ -22,6 +22,7 @@ from slmkit.models.registry import architecture
 from slmkit.weights.fingerprint import known_sha256
 from slmkit.weights.hub import inventory as hub_list
 from slmkit.weights.hub import models as hub
+from slmkit.weights.hub import removal
 from slmkit.weights.hub.cache import Repository, hub_folder
 from slmkit.weights.hub.verify import identity_if_sound
 from slmkit.weights.locate import Found, locate
@@ -345,17 +346,17 @@ def test_the_cache_lists_models_of_all_programs_and_gives_back_the_room_of_one(s
     assert listed == {
         "owner/gguf:Q4_0": (400, True), "owner/gguf:Q8_0": (400, True), REPO: (sum(map(len, MODEL.values())), False),
     }  # fmt: skip
-    assert hub_list.remove(HubRef("owner/gguf", "Q4_0")) == 400
+    assert removal.remove(HubRef("owner/gguf", "Q4_0")) == 400
     (Repository.of("owner/gguf").blobs / etag("m.gguf", b"Q8_0" * 100)).touch()
     assert [(str(model.ref), model.is_checked) for model in hub_list.cached()] == [
         ("owner/gguf:Q8_0", False), (REPO, False),
     ]  # fmt: skip
     assert locate("owner/gguf:Q8_0", offline=True)
-    assert hub_list.remove(REF) == sum(map(len, (MODEL | OTHERS).values()))
-    assert hub_list.remove(HubRef("owner/gguf", "Q8_0")) == 400
+    assert removal.remove(REF) == sum(map(len, (MODEL | OTHERS).values()))
+    assert removal.remove(HubRef("owner/gguf", "Q8_0")) == 400
     assert not list(hub_folder().glob("models--owner--[gn]*"))
     with pytest.raises(ModelNotFound, match="not in the cache"):
-        hub_list.remove(REF)
+        removal.remove(REF)
 
 
 def test_a_blob_that_two_snapshots_share_stays_with_the_other(server: HubServer) -> None:
@@ -363,7 +364,7 @@ def test_a_blob_that_two_snapshots_share_stays_with_the_other(server: HubServer)
     hub.pull(HubRef(REPO, None, first))
     second = server.add(REPO, MODEL | {"LICENSE": b"new"}).commit
     hub.pull(HubRef(REPO, None, second))
-    assert hub_list.remove(HubRef(REPO, None, first)) == len(b"MIT")
+    assert removal.remove(HubRef(REPO, None, first)) == len(b"MIT")
     assert locate(f"{REPO}@{second}", offline=True).path.name == second
 
 
@@ -376,7 +377,7 @@ def test_a_blob_in_the_store_of_all_repositories_is_used_and_stays(server: HubSe
     blob.rename(store)
     blob.symlink_to(os.path.relpath(store, blob.parent))
     assert locate(REPO, offline=True).path == path
-    assert hub_list.remove(REF) == sum(map(len, MODEL.values())) - len(WEIGHTS)
+    assert removal.remove(REF) == sum(map(len, MODEL.values())) - len(WEIGHTS)
     assert store.exists()
 
 

@@ -1,15 +1,14 @@
-"""The models in the cache of the hub: which there are, whoever brought them, and how to be rid of one."""
+"""The models in the cache of the hub: which there are, whoever brought them."""
 
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from slmkit.errors import ModelNotFound, SlmError, StorageError
+from slmkit.errors import SlmError
 from slmkit.weights.hub import cache as hub_cache
 from slmkit.weights.hub.cache import Repository, hub_folder
 from slmkit.weights.hub.files import Choice, GGUFChoice, HubFile, choose, gguf_choices
@@ -38,31 +37,18 @@ def cached() -> list[Cached]:
     return sorted(models.values(), key=lambda model: str(model.ref))
 
 
-def remove(ref: HubRef) -> int:
-    """Remove a model from the cache, and say how many bytes that gave back.
-
-    Blobs that others link to stay, and so does what lies in the store that all repositories share (`hf cache prune`).
-
-    Raises ModelNotFound if it is not there, StorageError if it cannot be removed.
-    """
-    repository = Repository.of(ref.repo)
-    commit = repository.commit(ref.revision)
-    choice = _choice_there(ref, repository, commit) if commit else None
-    if commit is None or choice is None:
-        raise ModelNotFound(f"{ref} is not in the cache {hub_folder()}; `slm list` shows what is")
-    hub_cache.forget(ref)
-    snapshot = repository.snapshot(commit)
-    names = [file.name for file in choice.files] if choice.gguf else None
-    try:
-        return _remove_files(repository, snapshot, names)
-    except OSError as error:
-        raise StorageError(f"{snapshot} cannot be removed ({error.strerror}); check its rights") from None
-
-
 def selection_of(model: GGUFChoice, files: Sequence[HubFile]) -> str:
     """The shortest selection that names one GGUF model among a repository's files."""
     same = [other for other in gguf_choices(files) if other.quantization == model.quantization]
     return model.quantization if model.quantization and len(same) == 1 else model.name
+
+
+def choice_there(ref: HubRef, commit: str) -> Choice | None:
+    """The files of a snapshot that make up a model, checked or not; None if they make up none."""
+    try:
+        return choose(_files_there(Repository.of(ref.repo).snapshot(commit)), ref.selection, ref.repo)
+    except SlmError:
+        return None
 
 
 def _revisions(repository: Repository) -> list[tuple[str, str]]:
@@ -107,40 +93,3 @@ def _files_there(snapshot: Path) -> list[HubFile]:
             if path.is_file():
                 files.append(HubFile(path.relative_to(snapshot).as_posix(), path.stat().st_size, ""))
     return files
-
-
-def _choice_there(ref: HubRef, repository: Repository, commit: str) -> Choice | None:
-    try:
-        return choose(_files_there(repository.snapshot(commit)), ref.selection, ref.repo)
-    except SlmError:
-        return None
-
-
-def _remove_files(repository: Repository, snapshot: Path, names: list[str] | None) -> int:
-    """Remove files of a snapshot, or all of it, then the blobs that no snapshot shows any more."""
-    blobs = {path for path in snapshot.rglob("*") if names is None or path.relative_to(snapshot).as_posix() in names}
-    targets = {path.resolve() for path in blobs if path.is_file()}
-    freed = sum(path.stat().st_size for path in blobs if path.is_file() and not path.is_symlink())
-    if names is None or not set(_names_in(snapshot)) - set(names):
-        shutil.rmtree(snapshot)
-        for path in (repository.folder / "refs").rglob("*"):
-            if (
-                path.is_file()
-                and repository.commit(path.relative_to(repository.folder / "refs").as_posix()) == snapshot.name
-            ):
-                path.unlink()
-    else:
-        for path in blobs:
-            path.unlink(missing_ok=True)
-    others = {path.resolve() for path in (repository.folder / "snapshots").rglob("*") if path.is_symlink()}
-    for blob in repository.blobs.glob("*"):
-        if blob.resolve() in targets - others:
-            freed += 0 if blob.is_symlink() else blob.stat().st_size  # a link: the bytes are in the store of all
-            blob.unlink()
-    if not any((repository.folder / "snapshots").iterdir()):
-        shutil.rmtree(repository.folder)
-    return freed
-
-
-def _names_in(snapshot: Path) -> list[str]:
-    return [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if not path.is_dir()]
