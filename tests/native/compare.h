@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -39,38 +40,43 @@ class Random {
 // The same bits, or both NaN: which NaN comes out of a sum is nobody's promise.
 inline bool same(float a, float b) { return std::memcmp(&a, &b, 4) == 0 || (a != a && b != b); }
 
-struct alignas(64) Line {
-  uint8_t bytes[64];
-};
-
-// 64-byte aligned room of so many bytes, with a guard behind it.
+// 64-byte aligned room of so many bytes, with a guard behind it; none where the address sanitizer watches that place.
 class Room {
  public:
-  explicit Room(int64_t bytes) : bytes_(static_cast<size_t>(bytes)), lines_(bytes_ / 64 + 3) {
-    std::memset(lines_.data(), 0xa5, lines_.size() * sizeof(Line));
+  explicit Room(int64_t bytes)
+      : bytes_(static_cast<size_t>(bytes)), data_(static_cast<uint8_t*>(::operator new(bytes_ + kGuard, kAlign))) {
+    std::memset(data_, 0xa5, bytes_ + kGuard);
   }
-  template <class T = void>
-  T* as() { return reinterpret_cast<T*>(lines_.data()); }
+  ~Room() { ::operator delete(data_, kAlign); }
+  Room(const Room&) = delete;
+  Room& operator=(const Room&) = delete;
+
+  void* as() { return data_; }
   bool guarded() const {
-    const auto* p = reinterpret_cast<const uint8_t*>(lines_.data()) + bytes_;
-    for (int i = 0; i < 64; ++i)
-      if (p[i] != 0xa5) return false;
+    for (size_t i = 0; i < kGuard; ++i)
+      if (data_[bytes_ + i] != 0xa5) return false;
     return true;
   }
 
  private:
+#ifdef __SANITIZE_ADDRESS__
+  static constexpr size_t kGuard = 0;
+#else
+  static constexpr size_t kGuard = 64;
+#endif
+  static constexpr std::align_val_t kAlign{64};
   size_t bytes_;
-  std::vector<Line> lines_;
+  uint8_t* data_;
 };
 
 class Report {
  public:
-  explicit Report(const char* set) : set_(set) {}
+  explicit Report(const char* set, const char* other = "scalar") : set_(set), other_(other) {}
 
   void check(bool right, const std::string& what) {
     ++checks_;
     if (right) return;
-    if (++wrong_ <= 20) std::printf("%s differs from scalar: %s\n", set_, what.c_str());
+    if (++wrong_ <= 20) std::printf("%s differs from %s: %s\n", set_, other_, what.c_str());
   }
   // Of so many numbers each; what differs is said once.
   void check_equal(const float* ours, const float* scalar, int64_t count, const std::string& what) {
@@ -84,7 +90,7 @@ class Report {
   }
 
  private:
-  const char* set_;
+  const char *set_, *other_;
   long checks_ = 0, wrong_ = 0;
 };
 

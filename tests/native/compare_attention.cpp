@@ -6,13 +6,21 @@ namespace {
 
 using namespace slm;
 
-constexpr int64_t kLength = 101, kKvHeads = 2;  // four blocks, the last one not full
+constexpr int64_t kKvHeads = 2;
 
 int64_t cell_bytes(CacheType type) { return type == CacheType::f32 ? 4 : type == CacheType::f16 ? 2 : 1; }
 
 struct Shape {
   CacheType type;
   int64_t head_dim, shared;  // shared: heads of a kv head
+  int64_t length = 101;      // tokens: four blocks, the last one not full
+
+  int64_t blocks() const { return (length + kBlock - 1) / kBlock; }
+  std::vector<int32_t> order() const {  // of the blocks in the cache, which is not theirs in the sequence
+    std::vector<int32_t> all(static_cast<size_t>(blocks()));
+    for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int32_t>(i % 2 ? i / 2 : all.size() - 1 - i / 2);
+    return all;
+  }
 
   std::string name() const {
     const char* types[] = {"f32", "f16", "q8"};
@@ -21,39 +29,37 @@ struct Shape {
   }
 };
 
-// One layer of blocks for kLength tokens, in an order of their own.
+// One layer of blocks for all tokens.
 struct Layer {
-  static constexpr int64_t kBlocks = (kLength + kBlock - 1) / kBlock;
   std::vector<float> cells;  // so that all types are aligned
   Cache cache;
 
   explicit Layer(const Shape& s) {
     const int64_t scales = s.type == CacheType::q8 ? kBlock * 4 : 0, half = kBlock * s.head_dim + scales;
-    cache = {nullptr, s.type, 2 * kKvHeads * half, half, 2 * half, kBlocks, kKvHeads, s.head_dim};
-    cells.assign(static_cast<size_t>(kBlocks * cache.block_stride * cell_bytes(s.type) / 4), 3.0f);
+    cache = {nullptr, s.type, 2 * kKvHeads * half, half, 2 * half, s.blocks(), kKvHeads, s.head_dim};
+    cells.assign(static_cast<size_t>(s.blocks() * cache.block_stride * cell_bytes(s.type) / 4), 3.0f);
     cache.cells = cells.data();
   }
 };
-
-constexpr int32_t kOrder[Layer::kBlocks] = {2, 0, 3, 1};
 
 struct Written {
   Layer layer;
   std::vector<float> turned;  // queries
 
   Written(const Kernels& set, const Shape& s, int64_t pairs, bool any_bits, bool& guarded) : layer(s) {
-    const int64_t heads = kKvHeads * s.shared, dim = s.head_dim;
+    const int64_t heads = kKvHeads * s.shared, dim = s.head_dim, tokens = s.length;
+    const std::vector<int32_t> order = s.order();
     Random random(5);
-    const std::vector<float> q = random.numbers(kLength * heads * dim), k = random.numbers(kLength * kKvHeads * dim),
-                             cos = random.numbers(kLength * pairs), sin = random.numbers(kLength * pairs);
-    std::vector<float> v = random.numbers(kLength * kKvHeads * dim);
+    const std::vector<float> q = random.numbers(tokens * heads * dim), k = random.numbers(tokens * kKvHeads * dim),
+                             cos = random.numbers(tokens * pairs), sin = random.numbers(tokens * pairs);
+    std::vector<float> v = random.numbers(tokens * kKvHeads * dim);
     if (any_bits)
       for (float& x : v) x = float_of_bits(random.bits());
     std::vector<int64_t> slots;
-    for (int64_t t = 0; t < kLength; ++t) slots.push_back(kOrder[t / kBlock] * kBlock + t % kBlock);
+    for (int64_t t = 0; t < tokens; ++t) slots.push_back(order[static_cast<size_t>(t / kBlock)] * kBlock + t % kBlock);
     turned.resize(q.size());
     const RotateAndCache r = {layer.cache, q.data(), k.data(), v.data(), cos.data(), sin.data(), turned.data(),
-                              slots.data(), kLength, heads, pairs, heads * dim, kKvHeads * dim, kKvHeads * dim};
+                              slots.data(), tokens, heads, pairs, heads * dim, kKvHeads * dim, kKvHeads * dim};
     Room scratch(rotate_scratch(dim));
     for (int64_t head = 0; head < kKvHeads; ++head) set.rotate_and_cache(r, head, head + 1, scratch.as());
     guarded = scratch.guarded();
@@ -63,7 +69,7 @@ struct Written {
 std::vector<float> attend(const Kernels& set, const Shape& s, const Written& w, const Queries& q, int64_t window,
                           bool& guarded) {
   const int64_t heads = kKvHeads * s.shared;
-  std::vector<float> out(static_cast<size_t>(kLength * heads * s.head_dim), 9.0f);
+  std::vector<float> out(static_cast<size_t>(s.length * heads * s.head_dim), 9.0f);
   const Attention a = {w.layer.cache, w.turned.data(), out.data(), heads * s.head_dim, heads, 0.3f, window};
   Room scratch(attention_scratch(s.head_dim));
   set.attention(a, q, scratch.as());
@@ -71,19 +77,34 @@ std::vector<float> attend(const Kernels& set, const Shape& s, const Written& w, 
   return out;
 }
 
+void check_queries(const Kernels& set, const Shape& s, const Written& w, int64_t first, int64_t rows, int64_t window,
+                   Report& report) {
+  const std::vector<int32_t> order = s.order();
+  const int64_t end = first + rows < s.length ? first + rows : s.length;
+  const Queries q = {order.data(), first, first, end, 0, kKvHeads, 0, s.shared};
+  bool guarded = true, unused = true;
+  const std::vector<float> ours = attend(set, s, w, q, window, guarded);
+  const std::vector<float> scalar = attend(kScalar, s, w, q, window, unused);
+  const std::string what = "attention, " + s.name() + ", " + std::to_string(rows) + " queries from " +
+                           std::to_string(first) + ", window " + std::to_string(window);
+  report.check_equal(ours.data(), scalar.data(), static_cast<int64_t>(ours.size()), what);
+  report.check(guarded, what + ": scratch");
+}
+
 void check_attention(const Kernels& set, const Shape& s, const Written& w, Report& report) {
   for (const int64_t first : {0, 5, 31, 32, 60, 96})
     for (const int64_t rows : {1, 2, 3, 5, 13})
-      for (const int64_t window : {0, 1, 20, 40}) {
-        Queries q = {kOrder, first, first, first + rows < kLength ? first + rows : kLength, 0, kKvHeads, 0, s.shared};
-        bool guarded = true, unused = true;
-        const std::vector<float> ours = attend(set, s, w, q, window, guarded);
-        const std::vector<float> scalar = attend(kScalar, s, w, q, window, unused);
-        const std::string what = "attention, " + s.name() + ", " + std::to_string(rows) + " queries from " +
-                                 std::to_string(first) + ", window " + std::to_string(window);
-        report.check_equal(ours.data(), scalar.data(), static_cast<int64_t>(ours.size()), what);
-        report.check(guarded, what + ": scratch");
-      }
+      for (const int64_t window : {0, 1, 20, 40}) check_queries(set, s, w, first, rows, window, report);
+}
+
+// Around a power of two of tokens, as many as the sliding windows that are published.
+void check_long(const Kernels& set, CacheType type, Report& report) {
+  const Shape s = {type, 96, 1, 4100};
+  bool unused = true;
+  const Written scalar(kScalar, s, 48, false, unused);
+  for (const int64_t first : {126, 127, 128, 2046, 2047, 4094, 4095, 4096})
+    for (const int64_t rows : {1, 3})
+      for (const int64_t window : {0, 2047}) check_queries(set, s, scalar, first, rows, window, report);
 }
 
 void check_shape(const Kernels& set, const Shape& s, Report& report) {
@@ -107,6 +128,7 @@ void attention(const Kernels& set, Report& report) {
   for (const CacheType type : {CacheType::f32, CacheType::f16, CacheType::q8})
     for (const int64_t head_dim : {16, 20, 48, 96})
       for (const int64_t shared : {1, 3, 4}) check_shape(set, {type, head_dim, shared}, report);
+  for (const CacheType type : {CacheType::f32, CacheType::f16, CacheType::q8}) check_long(set, type, report);
 }
 
 }  // namespace compare

@@ -27,6 +27,8 @@ void check_dense(const Kernels& set, int64_t n, int64_t k, int64_t tokens, Repor
   Random random(static_cast<uint64_t>(n * 1000 + k));
   const std::vector<float> weights = random.numbers(n * k), x = random.numbers(tokens * k);
   std::vector<uint16_t> halves, tops;
+  halves.reserve(weights.size());
+  tops.reserve(weights.size());
   for (const float v : weights) {
     halves.push_back(half_of_float(v));
     tops.push_back(static_cast<uint16_t>(bits_of_float(v) >> 16));

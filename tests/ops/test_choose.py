@@ -79,3 +79,11 @@ def test_kernels_that_are_there_and_do_not_load_are_told_from_kernels_never_buil
     hint = choose.choose().hint
     assert "do not load (GLIBCXX_3.4.99 not found)" in hint
     assert "compiler" not in hint
+
+
+def test_a_processor_without_vectors_is_told_why_it_is_slow(monkeypatch):
+    native = pytest.importorskip("slmkit.ops.native")
+    assert native.Native("scalar").hint == ""
+    sets = [s for s in native._native.kernel_sets() if s.name == "scalar"]
+    monkeypatch.setattr(native._native, "kernel_sets", lambda: sets)
+    assert "portable kernels" in native.Native("scalar").hint

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 F32 = NDArray[np.float32]
 Weight = _native.Matrix
 
+PORTABLE = (
+    "this processor has neither AVX2 nor, if it is 64-bit ARM, dot products, so the portable kernels run, which are "
+    "several times slower"
+)
+
 
 def kernel_sets() -> list[str]:
     """Names of the kernel sets that this processor can run, best first."""
@@ -111,7 +116,7 @@ class Native:
         self._set: Any = next(s for s in _native.kernel_sets() if s.name == name)
         self._new = _new
         self._buffers = Buffers()
-        self.hint = ""
+        self.hint = PORTABLE if kernel_sets() == ["scalar"] else ""
 
     @property
     def description(self) -> str:
