@@ -285,6 +285,15 @@ struct KernelSet {
     perform([=, k = kernels, tokens = length(x, 0), dim = length(x, 1)] { slm::rms_norm(*k, in, by, eps, tokens, dim, to); });
   }
 
+  void layer_norm(const Array& x, const Array& weight, const Array& bias, float eps, const Output& out) const {
+    const float *in = floats(x, "x", 2), *by = floats(weight, "weight", 1), *plus = floats(bias, "bias", 1);
+    check_shape(weight, "weight", {length(x, 1)});
+    check_shape(bias, "bias", {length(x, 1)});
+    float* to = result(out, {length(x, 0), length(x, 1)});
+    nb::gil_scoped_release free;
+    slm::layer_norm(*kernels, in, by, plus, eps, length(x, 0), length(x, 1), to);
+  }
+
   void silu_mul(const Array& gate_up, const Output& out) const {
     const float* in = floats(gate_up, "gate_up", 2);
     if (length(gate_up, 1) % 2) shape_error("gate_up has " + std::to_string(length(gate_up, 1)) + " features, an odd number");
@@ -443,6 +452,8 @@ NB_MODULE(_native, m) {
       .def("matmul", &KernelSet::matmul, "x"_a.noconvert(), "weight"_a, "out"_a.noconvert())
       .def("embed", &KernelSet::embed, "weight"_a, "ids"_a.noconvert(), "out"_a.noconvert())
       .def("rms_norm", &KernelSet::rms_norm, "x"_a.noconvert(), "weight"_a.noconvert(), "eps"_a, "out"_a.noconvert())
+      .def("layer_norm", &KernelSet::layer_norm, "x"_a.noconvert(), "weight"_a.noconvert(), "bias"_a.noconvert(), "eps"_a,
+           "out"_a.noconvert())
       .def("silu_mul", &KernelSet::silu_mul, "gate_up"_a.noconvert(), "out"_a.noconvert())
       .def("add", &KernelSet::add, "x"_a.noconvert(), "y"_a.noconvert())
       .def("rotate_and_cache", &KernelSet::rotate_and_cache, "q"_a.noconvert(), "k"_a.noconvert(), "v"_a.noconvert(),

@@ -38,6 +38,11 @@ using MatmulDense = void (*)(const Dense& w, int64_t row_begin, int64_t row_end,
 // out[t, i] = x[t, i] * (1 / sqrt(mean_i(x[t, i]^2) + eps)) * weight[i].   x, out: [tokens, dim].
 using RmsNorm = void (*)(const float* x, const float* weight, float eps, int64_t tokens, int64_t dim, float* out);
 
+// out[t, i] = (x[t, i] - mean) * (1 / sqrt(mean_i((x[t, i] - mean)^2) + eps)) * weight[i] + bias[i], mean = mean_i(x[t, i]).
+// x, out: [tokens, dim].
+using LayerNorm = void (*)(const float* x, const float* weight, const float* bias, float eps, int64_t tokens,
+                           int64_t dim, float* out);
+
 // out[t, i] = gate / (1 + exp(-gate)) * up, gate = x[t, i], up = x[t, dim + i].   x: [tokens, 2 dim].
 using SiluMul = void (*)(const float* x, int64_t tokens, int64_t dim, float* out);
 
@@ -92,6 +97,7 @@ struct Kernels {
   MatmulPacked matmul_q4, matmul_q8, matmul_q4_k, matmul_q5_k, matmul_q6_k;
   MatmulDense matmul_dense;
   RmsNorm rms_norm;
+  LayerNorm layer_norm;
   SiluMul silu_mul;
   RotateAndCacheHeads rotate_and_cache;
   AttentionQueries attention;

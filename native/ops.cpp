@@ -104,6 +104,13 @@ void rms_norm(const Kernels& kernels, const float* x, const float* weight, float
   });
 }
 
+void layer_norm(const Kernels& kernels, const float* x, const float* weight, const float* bias, float eps, int64_t tokens,
+                int64_t dim, float* out) {
+  ranges(tokens, 1, tokens * dim, [&](int64_t begin, int64_t end) {
+    kernels.layer_norm(x + begin * dim, weight, bias, eps, end - begin, dim, out + begin * dim);
+  });
+}
+
 void silu_mul(const Kernels& kernels, const float* x, int64_t tokens, int64_t dim, float* out) {
   ranges(tokens, 1, tokens * dim * 4, [&](int64_t begin, int64_t end) {
     kernels.silu_mul(x + begin * 2 * dim, end - begin, dim, out + begin * dim);

@@ -17,6 +17,8 @@ void matmul_packed(const Kernels& kernels, const Packed& w, Packing packing, con
 void matmul_dense(const Kernels& kernels, const Dense& w, const float* x, int64_t tokens, float* out);
 void rms_norm(const Kernels& kernels, const float* x, const float* weight, float eps, int64_t tokens, int64_t dim,
               float* out);
+void layer_norm(const Kernels& kernels, const float* x, const float* weight, const float* bias, float eps, int64_t tokens,
+                int64_t dim, float* out);
 void silu_mul(const Kernels& kernels, const float* x, int64_t tokens, int64_t dim, float* out);
 // x += y.
 void add(float* x, const float* y, int64_t count);

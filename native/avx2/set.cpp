@@ -1,5 +1,6 @@
 #include "../attention.h"
 #include "../fma_rate.h"
+#include "../layer_norm.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
 #include "../rotate_and_cache.h"
@@ -20,6 +21,7 @@ const Kernels kAvx2 = {
     avx2::matmul_super<6>,
     matmul_dense<avx2::Lanes>,
     rms_norm<avx2::Lanes>,
+    layer_norm<avx2::Lanes>,
     silu_mul<avx2::Lanes>,
     rotate_and_cache<avx2::Lanes>,
     attention<avx2::Lanes>,

@@ -1,5 +1,6 @@
 #include "../attention.h"
 #include "../fma_rate.h"
+#include "../layer_norm.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
 #include "../rotate_and_cache.h"
@@ -26,6 +27,7 @@ const Kernels kAvx512 = {
     avx512::matmul_super<6>,
     matmul_dense<avx512::Lanes>,
     rms_norm<avx512::Lanes>,
+    layer_norm<avx512::Lanes>,
     silu_mul<avx512::Lanes>,
     rotate_and_cache<avx512::Lanes>,
     attention<avx512::Lanes>,

@@ -1,5 +1,6 @@
 #include "../attention.h"
 #include "../fma_rate.h"
+#include "../layer_norm.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
 #include "../rotate_and_cache.h"
@@ -26,6 +27,7 @@ const Kernels kNeon = {
     neon::matmul_super<6>,
     matmul_dense<neon::Lanes>,
     rms_norm<neon::Lanes>,
+    layer_norm<neon::Lanes>,
     silu_mul<neon::Lanes>,
     rotate_and_cache<neon::Lanes>,
     attention<neon::Lanes>,

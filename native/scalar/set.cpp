@@ -1,5 +1,6 @@
 #include "../attention.h"
 #include "../fma_rate.h"
+#include "../layer_norm.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
 #include "../rotate_and_cache.h"
@@ -20,6 +21,7 @@ const Kernels kScalar = {
     scalar::matmul_super<6>,
     matmul_dense<scalar::Lanes>,
     rms_norm<scalar::Lanes>,
+    layer_norm<scalar::Lanes>,
     silu_mul<scalar::Lanes>,
     rotate_and_cache<scalar::Lanes>,
     attention<scalar::Lanes>,

@@ -66,6 +66,10 @@ void check_rows(const Kernels& set, int64_t dim, Report& report) {
   kScalar.rms_norm(x.data(), weight.data(), 1e-5f, tokens, dim, scalar.data());
   report.check_equal(ours.data(), scalar.data(), count, shape("rms_norm", 0, dim, tokens));
 
+  set.layer_norm(x.data(), weight.data(), x.data(), 1e-5f, tokens, dim, ours.data());
+  kScalar.layer_norm(x.data(), weight.data(), x.data(), 1e-5f, tokens, dim, scalar.data());
+  report.check_equal(ours.data(), scalar.data(), count, shape("layer_norm", 0, dim, tokens));
+
   const std::vector<float> both = gates(tokens * 2 * dim);
   set.silu_mul(both.data(), tokens, dim, ours.data());
   kScalar.silu_mul(both.data(), tokens, dim, scalar.data());

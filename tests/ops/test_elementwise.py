@@ -1,4 +1,4 @@
-"""rms_norm and silu_mul."""
+"""rms_norm, layer_norm and silu_mul."""
 
 from __future__ import annotations
 
@@ -26,6 +26,17 @@ def test_rms_norm_is_the_reference(dim):
 
 
 @pytest.mark.parametrize("dim", DIMS)
+def test_layer_norm_is_the_reference(dim):
+    x, w, b = draw(5, dim) + 3, draw(dim), draw(dim + 1)[1:]
+    ours = native.Native(SETS[0]).layer_norm(x, w, b, 1e-5)
+    exact = x.astype(np.float64) - x.mean(-1, keepdims=True, dtype=np.float64)
+    exact = exact / np.sqrt((exact * exact).mean(-1, keepdims=True) + 1e-5) * w + b
+    # a mean of 3 is rounded to 2e-7 and divided by a deviation of 1; with one feature, by 0.003
+    for out in (ours, reference.layer_norm(x, w, b, 1e-5)):
+        np.testing.assert_allclose(out, exact, atol=5e-6 if dim > 1 else 1e-3)
+
+
+@pytest.mark.parametrize("dim", DIMS)
 def test_silu_mul_is_the_reference(dim):
     x = draw(5, 2 * dim) * 20
     ours = native.Native(SETS[0]).silu_mul(x)
@@ -47,13 +58,17 @@ def test_every_set_gives_the_same_bits_alone_and_in_a_batch(dim, name, threads):
     x, w = draw(40, dim), draw(dim)
     pairs = draw(40, 2 * dim) * 30
     threads(1)
-    norm, silu = native.Native("scalar").rms_norm(x, w, 1e-6), native.Native("scalar").silu_mul(pairs)
+    scalar = native.Native("scalar")
+    layer = scalar.layer_norm(x, w, x[0], 1e-6)
+    norm, silu = scalar.rms_norm(x, w, 1e-6), native.Native("scalar").silu_mul(pairs)
     ops = native.Native(name)
     for n in (1, 2, 3):
         threads(n)
         assert ops.rms_norm(x, w, 1e-6).tobytes() == norm.tobytes()
+        assert ops.layer_norm(x, w, x[0], 1e-6).tobytes() == layer.tobytes()
         assert ops.silu_mul(pairs).tobytes() == silu.tobytes()
     assert ops.rms_norm(x[7:8], w, 1e-6).tobytes() == norm[7:8].tobytes()
+    assert ops.layer_norm(x[7:8], w, x[0], 1e-6).tobytes() == layer[7:8].tobytes()
     assert ops.silu_mul(pairs[7:8]).tobytes() == silu[7:8].tobytes()
 
 
@@ -61,6 +76,8 @@ def test_wrong_inputs_are_refused_in_one_sentence():
     ops = native.Native(SETS[0])
     with pytest.raises(ShapeError, match=r"weight has shape \(3\), not \(4\)"):
         ops.rms_norm(draw(2, 4), draw(3), 1e-5)
+    with pytest.raises(ShapeError, match=r"bias has shape \(3\), not \(4\)"):
+        ops.layer_norm(draw(2, 4), draw(4), draw(3), 1e-5)
     with pytest.raises(ShapeError, match="odd number"):
         ops.silu_mul(draw(2, 5))
     with pytest.raises(TypeError, match="float32"):

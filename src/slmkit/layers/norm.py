@@ -1,4 +1,4 @@
-"""RMSNorm: rows scaled to a root mean square of 1, then by a learned weight for each feature."""
+"""Norms: rows brought to one size, then scaled by a learned weight for each feature."""
 
 from __future__ import annotations
 
@@ -21,4 +21,17 @@ class RMSNorm:
 
     def __call__(self, x: F32) -> F32:  # (tokens, dim)
         out: F32 = self.ops.rms_norm(x, self.weight, self.eps)
+        return out
+
+
+class LayerNorm:
+    """(x - mean(x)) / sqrt(variance(x) + eps) * weight + bias.   Source: arXiv 1607.06450."""
+
+    def __init__(self, ops: Any, weight: F32, bias: F32, eps: float) -> None:
+        self.ops = ops
+        self.weight, self.bias = weight, bias
+        self.eps = eps
+
+    def __call__(self, x: F32) -> F32:  # (tokens, dim)
+        out: F32 = self.ops.layer_norm(x, self.weight, self.bias, self.eps)
         return out

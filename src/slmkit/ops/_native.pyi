@@ -39,6 +39,14 @@ class KernelSet:
     def rms_norm(
         self, x: NDArray[np.float32], weight: NDArray[np.float32], eps: float, out: NDArray[np.float32]
     ) -> None: ...
+    def layer_norm(
+        self,
+        x: NDArray[np.float32],
+        weight: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        eps: float,
+        out: NDArray[np.float32],
+    ) -> None: ...
     def silu_mul(self, gate_up: NDArray[np.float32], out: NDArray[np.float32]) -> None: ...
     def add(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> None: ...
     def rotate_and_cache(

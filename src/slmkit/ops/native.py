@@ -150,6 +150,11 @@ class Native:
         self._set.rms_norm(x, weight, eps, out)
         return out
 
+    def layer_norm(self, x: F32, weight: F32, bias: F32, eps: float) -> F32:
+        out = np.empty(x.shape, np.float32)
+        self._set.layer_norm(x, weight, bias, eps, out)
+        return out
+
     def silu_mul(self, gate_up: F32) -> F32:
         out = self._new((gate_up.shape[0], gate_up.shape[1] // 2))
         self._set.silu_mul(gate_up, out)

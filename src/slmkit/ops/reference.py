@@ -21,6 +21,7 @@ __all__ = [
     "add",
     "attention",
     "embed",
+    "layer_norm",
     "matmul",
     "pack",
     "prepare",
@@ -92,6 +93,17 @@ def rms_norm(x: F32, weight: F32, eps: float) -> F32:
     """
     mean = np.mean(x * x, axis=-1, keepdims=True)
     out: F32 = x * (1 / np.sqrt(mean + np.float32(eps))) * weight
+    return out
+
+
+def layer_norm(x: F32, weight: F32, bias: F32, eps: float) -> F32:
+    """(x - mean(x)) / sqrt(variance(x) + eps) * weight + bias, over the last axis.   x: (tokens, dim).
+
+    weight, bias: (dim,).   The variance is the mean of (x - mean(x))^2.   Source: arXiv 1607.06450.
+    """
+    centred = x - np.mean(x, axis=-1, keepdims=True)
+    variance = np.mean(centred * centred, axis=-1, keepdims=True)
+    out: F32 = centred * (1 / np.sqrt(variance + np.float32(eps))) * weight + bias
     return out
 
 
