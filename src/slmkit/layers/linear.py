@@ -1,4 +1,4 @@
-"""Linear: a checkpoint's [out, in] matrix applied to rows, without bias."""
+"""Linear: a checkpoint's [out, in] matrix applied to rows, with or without a bias."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ F32 = NDArray[np.float32]
 
 
 class Linear:
-    """x -> x W^T."""
+    """x -> x W^T + bias.   bias: (out,)."""
 
-    def __init__(self, ops: Any, matrix: Matrix) -> None:
+    def __init__(self, ops: Any, matrix: Matrix, bias: F32 | None = None) -> None:
         self.ops = ops
         self.weight = ops.prepare(matrix)
+        self.bias = bias
 
     def __call__(self, x: F32) -> F32:  # (tokens, in) -> (tokens, out)
         out: F32 = self.ops.matmul(x, self.weight)
+        if self.bias is not None:
+            out += self.bias
         return out

@@ -17,13 +17,14 @@ class LongRope:
 
     short, long: one divisor of the frequency for each pair of features.
     original_context: sequences up to this many tokens use the short table, longer ones the long table.
-    attention_factor: multiplies cos and sin at every length.
+    attention_factor: multiplies cos and sin; with short_attention_factor that of the long table alone.
     """
 
     short: tuple[float, ...]
     long: tuple[float, ...]
     original_context: int
     attention_factor: float
+    short_attention_factor: float | None = None
 
 
 class Rope:
@@ -44,6 +45,9 @@ class Rope:
         base = np.power(float(np.float32(theta)), exponents.astype(np.float64)).astype(np.float32)
         tables = [np.asarray(t, np.float32) for t in (scaling.short, scaling.long)] if scaling else [np.float32(1)]
         self.inv_freq = np.stack([np.float32(1) / (t * base) for t in tables])  # (tables, pairs)
+        short = scaling and scaling.short_attention_factor
+        long = scaling.attention_factor if scaling else 1.0
+        self.factors = np.array([long if short is None else short, long], np.float32)[: len(tables)]
         self.scaling = scaling
 
     def table(self, length: int) -> int:
@@ -56,9 +60,7 @@ class Rope:
 
     def __call__(self, positions: NDArray[np.int32], lengths: NDArray[np.int32]) -> tuple[F32, F32]:
         """cos and sin, each (tokens, pairs); `lengths` as in Step."""
-        inv_freq, factor = self.inv_freq[:1], np.float32(1)
-        if self.scaling is not None:
-            inv_freq = self.inv_freq[self._is_long(lengths).astype(np.intp)]
-            factor = np.float32(self.scaling.attention_factor)
+        table = np.asarray(self._is_long(lengths)).astype(np.intp)
+        inv_freq, factor = self.inv_freq[table], self.factors[table][:, None]
         angles = (positions[:, None].astype(np.float32) * inv_freq).astype(np.float64)
         return np.cos(angles).astype(np.float32) * factor, np.sin(angles).astype(np.float32) * factor
