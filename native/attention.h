@@ -29,10 +29,35 @@ struct Walk {
           query.q = a.q + row * a.q_stride + h * a.cache.head_dim;
           query.out = a.out + (row * a.heads + h) * a.cache.head_dim;
           query.position = s.position + row - s.row_begin;
+          sight(query, h);
           query.largest = -std::numeric_limits<float>::infinity();
           query.total = 0.0f;
           for (int64_t d = 0; d < a.cache.head_dim; ++d) query.out[d] = 0.0f;
         }
+  }
+
+  void sight(Query<L>& query, int64_t head) const {
+    const Sparse& p = a.sparse;
+    query.near = query.far = 0;
+    if (!p.local) return;
+    const int64_t first = query.position / kBlock / p.size - p.local + 1;
+    query.near = first > 0 ? first * p.size : 0;
+    query.far = (p.stride - p.shifts[head]) % p.stride;
+  }
+  int64_t phase(int64_t b) const { return a.sparse.local ? b / a.sparse.size % a.sparse.stride : -1; }
+
+  // Whether a query of this kv head has block b in its pattern; without one, all have.
+  bool has(int64_t b, int64_t kv) {
+    const int64_t p = phase(b);
+    const Query<L>* queries = of(kv);
+    for (int i = 0; i < each; ++i)
+      if (b >= queries[i].near || p == queries[i].far) return true;
+    return false;
+  }
+  int64_t after(int64_t b, int64_t kv) {
+    const int64_t last = last_block();
+    for (++b; b < last && !has(b, kv);) ++b;
+    return b;
   }
 
   Query<L>* of(int64_t kv) { return queries + (kv - s.kv_begin) * each; }
@@ -40,19 +65,19 @@ struct Walk {
   int64_t first_block() const { return first_seen(s.position) / kBlock; }
   int64_t last_block() const { return queries[count - 1].position / kBlock; }
 
-  void look_at(Query<L>& query, int64_t b) const {
+  void look_at(Query<L>& query, int64_t b, int64_t phase) const {
     query.begin = in_block(first_seen(query.position) - b * kBlock);
-    query.end = in_block(query.position + 1 - b * kBlock);
+    query.end = b >= query.near || phase == query.far ? in_block(query.position + 1 - b * kBlock) : 0;
   }
 
-  // Block b, and the one that is read after it if it is `ahead` further (the last one again, where there is none).
-  Block<T> block(int64_t b, int64_t ahead, int64_t kv) const {
+  // Block b, and the one that is read after it (the last one again, where there is none).
+  Block<T> block(int64_t b, int64_t after, int64_t kv) const {
     const Cache& c = a.cache;
     const auto cells = [&](int64_t i) {
       return static_cast<const T*>(c.cells) + s.blocks[i] * c.block_stride + kv * c.head_stride;
     };
     const int64_t last = last_block();
-    const T *keys = cells(b), *next = cells(b + ahead < last ? b + ahead : last), *values = keys + c.value_offset;
+    const T *keys = cells(b), *next = cells(after < last ? after : last), *values = keys + c.value_offset;
     Block<T> found = {keys, values, nullptr, nullptr, next, next + c.value_offset};
     if (c.type == CacheType::q8) {
       found.key_scale = reinterpret_cast<const float*>(keys + kBlock * c.head_dim);
@@ -72,23 +97,24 @@ inline void widen(const T* from, const T* next, int64_t count, float* to) {
   if (i < count) load_cell<L>(from + i, count - i).store(to + i, count - i);
 }
 
-// Those that see something of it, which lie side by side since positions never fall, in tiles.
+// Those that see something of it, in tiles of such as lie side by side.
 template <class L, class T, class U>
 inline void attend_tiles(Walk<L, T>& walk, int64_t b, int64_t kv, const Block<U>& block) {
   Query<L>* queries = walk.of(kv);
   const auto blind = [&](int i) { return queries[i].begin >= queries[i].end; };
-  for (int i = 0; i < walk.each; ++i) walk.look_at(queries[i], b);
-  int first = 0, last = walk.each;
-  while (first < last && blind(first)) ++first;
-  while (first < last && blind(last - 1)) --last;
-  for (int i = first; i < last; i += L::kQueries)
-    attend_some<L, U, L::kQueries>(queries + i, last - i, block, walk.a.cache.head_dim, walk.a.scale);
+  const int64_t phase = walk.phase(b);
+  for (int i = 0; i < walk.each; ++i) walk.look_at(queries[i], b, phase);
+  for (int first = 0, last; first < walk.each; first = last + 1) {
+    for (last = first; last < walk.each && !blind(last);) ++last;
+    for (int i = first; i < last; i += L::kQueries)
+      attend_some<L, U, L::kQueries>(queries + i, last - i, block, walk.a.cache.head_dim, walk.a.scale);
+  }
 }
 
 template <class L, class T>
 inline void attend_one(Walk<L, T>& walk, int64_t b, int64_t kv, float* scratch) {
   const int64_t cells = kBlock * walk.a.cache.head_dim;
-  const Block<T> block = walk.block(b, 1, kv);
+  const Block<T> block = walk.block(b, walk.after(b, kv), kv);
   if (sizeof(T) == sizeof(float) || walk.each <= L::kQueries) return attend_tiles(walk, b, kv, block);
   // More than one tile: each number is widened once.
   widen<L>(block.keys, block.next_keys, cells, scratch);
@@ -100,12 +126,13 @@ inline void attend_one(Walk<L, T>& walk, int64_t b, int64_t kv, float* scratch) 
 // One query against two blocks: a sum waits for its own last addition, so the scores of both are summed side by side.
 template <class L, class T>
 inline void attend_two(Walk<L, T>& walk, int64_t b, int64_t kv) {
-  const Block<T> two[2] = {walk.block(b, 2, kv), walk.block(b + 1, 2, kv)};
+  const int64_t after = walk.after(b + 1, kv);
+  const Block<T> two[2] = {walk.block(b, after, kv), walk.block(b + 1, after + 1, kv)};
   const int64_t head_dim = walk.a.cache.head_dim;
   Query<L>& query = *walk.of(kv);
   score<L, T, 1, 2, 2>(&query, two, 0, head_dim);
   for (int i = 0; i < 2; ++i) {
-    walk.look_at(query, b + i);
+    walk.look_at(query, b + i, walk.phase(b + i));
     soften(query, query.p + i * kBlock, two[i], walk.a.scale, head_dim);
     mix<L, T, 1>(&query, i * kBlock, two[i], head_dim, query.begin, query.end);
   }
@@ -115,9 +142,11 @@ template <class L, class T>
 void attend(const Attention& a, const Queries& s, float* scratch) {
   Walk<L, T> walk(a, s);
   const int64_t end = walk.last_block() + 1;
+  const bool pairs = walk.each == 1 && a.sparse.size % 2 == 0;  // both of a pair are seen, or neither
   for (int64_t b = walk.first_block(), step; b < end; b += step) {
-    step = walk.each == 1 && b + 2 <= end ? 2 : 1;
-    for (int64_t kv = s.kv_begin; kv < s.kv_end; ++kv) step == 2 ? attend_two(walk, b, kv) : attend_one(walk, b, kv, scratch);
+    step = pairs && b + 2 <= end ? 2 : 1;
+    for (int64_t kv = s.kv_begin; kv < s.kv_end; ++kv)
+      if (walk.has(b, kv)) step == 2 ? attend_two(walk, b, kv) : attend_one(walk, b, kv, scratch);
   }
   for (int i = 0; i < walk.count; ++i)
     for (int64_t d = 0; d < a.cache.head_dim; ++d) walk.queries[i].out[d] /= walk.queries[i].total;

@@ -20,6 +20,7 @@ struct Query {
   const float* q;
   float* out;
   int64_t position;
+  int64_t near, far;    // it sees the cache blocks from `near` on, and before that only those of phase `far`
   float largest, total;
   int begin, end;       // keys of the current block in its sight
   float p[2 * kBlock];  // scores, then weights, of a block's keys; of two blocks where one query goes alone

@@ -4,12 +4,16 @@
 // TypeError; both say what was given and what is taken.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <functional>
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "kernel_sets.h"
@@ -26,6 +30,7 @@ namespace {
 
 using Array = nb::ndarray<nb::ro, nb::device::cpu>;
 using Output = nb::ndarray<nb::device::cpu>;
+using Pattern = std::tuple<int64_t, int64_t, int64_t, Array>;  // of block-sparse attention: size, local, stride, shifts
 
 // Becomes slmkit.errors.ShapeError; may be thrown without the GIL.
 struct ShapeFault : std::runtime_error {
@@ -290,8 +295,9 @@ struct KernelSet {
     check_shape(weight, "weight", {length(x, 1)});
     check_shape(bias, "bias", {length(x, 1)});
     float* to = result(out, {length(x, 0), length(x, 1)});
-    nb::gil_scoped_release free;
-    slm::layer_norm(*kernels, in, by, plus, eps, length(x, 0), length(x, 1), to);
+    perform([=, k = kernels, tokens = length(x, 0), dim = length(x, 1)] {
+      slm::layer_norm(*k, in, by, plus, eps, tokens, dim, to);
+    });
   }
 
   void silu_mul(const Array& gate_up, const Output& out) const {
@@ -306,6 +312,14 @@ struct KernelSet {
     const float* terms = floats(y, "y", 2);
     float* to = result(x, {length(y, 0), length(y, 1)});
     perform([=, count = length(y, 0) * length(y, 1)] { slm::add(to, terms, count); });
+  }
+
+  void gegelu(const Array& x, float limit, const Output& out) const {
+    const float* in = floats(x, "x", 2);
+    if (length(x, 1) % 2) shape_error("x has " + std::to_string(length(x, 1)) + " features, an odd number");
+    const int64_t tokens = length(x, 0), dim = length(x, 1) / 2;
+    float* to = result(out, {tokens, dim});
+    perform([=, k = kernels] { slm::gegelu(*k, in, limit, tokens, dim, to); });
   }
 
   void rotate_and_cache(const Array& q, const Array& k, const Array& v, const Array& cos, const Array& sin,
@@ -336,7 +350,8 @@ struct KernelSet {
   }
 
   void attention(const Array& q, const Output& cache, int64_t layer, const Array& starts, const Array& positions,
-                 const Array& blocks, float scale, int64_t window, const Output& out) const {
+                 const Array& blocks, float scale, int64_t window, const std::optional<Pattern>& sparse,
+                 const Output& out) const {
     const Heads h = heads_of(q, "q");
     const slm::Cache c = cache_of(cache, layer, h.head_dim);
     check_shared(h.heads, c.kv_heads);
@@ -346,7 +361,8 @@ struct KernelSet {
     check_shape(starts, "starts", {s.sequences + 1});
     check_shape(blocks, "blocks", {s.sequences, s.most_blocks});
     float* to = result(out, {h.tokens, h.heads * h.head_dim});
-    const slm::Attention a = {c, h.data, to, h.stride, h.heads, scale, window};
+    const slm::Sparse pattern = sparse ? pattern_of(*sparse, h.heads, window) : slm::Sparse{};
+    const slm::Attention a = {c, h.data, to, h.stride, h.heads, scale, window, pattern};
     perform([=, k = kernels] {
       check_segments(s, h.tokens, c.blocks);
       slm::attention(*k, a, s);
@@ -358,6 +374,20 @@ struct KernelSet {
       if (slots[i] < 0 || slots[i] >= cache_blocks * slm::kBlock)
         shape_error("slot " + std::to_string(slots[i]) + " is outside the cache's " + std::to_string(cache_blocks) +
                     " blocks of 32");
+  }
+
+  static slm::Sparse pattern_of(const Pattern& pattern, int64_t heads, int64_t window) {
+    const auto& [size, local, stride, array] = pattern;
+    if (size < slm::kBlock || size % slm::kBlock || local < 1 || stride < 1 || window)
+      shape_error("a sparse pattern has blocks of a multiple of 32 tokens, at least one near block, a stride from 1 up and "
+                  "no window, not " + std::to_string(size) + ", " + std::to_string(local) + ", " +
+                  std::to_string(stride) + " and " + std::to_string(window));
+    const int32_t* shifts = int32s(array, "shifts", 1);
+    check_shape(array, "shifts", {heads});
+    for (int64_t i = 0; i < heads; ++i)
+      if (shifts[i] < 0 || shifts[i] >= stride)
+        shape_error("shift " + std::to_string(shifts[i]) + " is not below the stride of " + std::to_string(stride));
+    return {size / slm::kBlock, local, stride, shifts};
   }
 
   static void check_shared(int64_t heads, int64_t kv_heads) {
@@ -456,12 +486,13 @@ NB_MODULE(_native, m) {
            "out"_a.noconvert())
       .def("silu_mul", &KernelSet::silu_mul, "gate_up"_a.noconvert(), "out"_a.noconvert())
       .def("add", &KernelSet::add, "x"_a.noconvert(), "y"_a.noconvert())
+      .def("gegelu", &KernelSet::gegelu, "x"_a.noconvert(), "limit"_a, "out"_a.noconvert())
       .def("rotate_and_cache", &KernelSet::rotate_and_cache, "q"_a.noconvert(), "k"_a.noconvert(), "v"_a.noconvert(),
            "cos"_a.noconvert(), "sin"_a.noconvert(), "cache"_a.noconvert(), "layer"_a, "slots"_a.noconvert(),
            "out"_a.noconvert())
       .def("attention", &KernelSet::attention, "q"_a.noconvert(), "cache"_a.noconvert(), "layer"_a,
            "starts"_a.noconvert(), "positions"_a.noconvert(), "blocks"_a.noconvert(), "scale"_a, "window"_a,
-           "out"_a.noconvert())
+           "sparse"_a.none(), "out"_a.noconvert())
       .def(
           "read_bandwidth",
           [](const KernelSet& s, int64_t bytes, int passes) {

@@ -46,6 +46,10 @@ using LayerNorm = void (*)(const float* x, const float* weight, const float* bia
 // out[t, i] = gate / (1 + exp(-gate)) * up, gate = x[t, i], up = x[t, dim + i].   x: [tokens, 2 dim].
 using SiluMul = void (*)(const float* x, int64_t tokens, int64_t dim, float* out);
 
+// out[t, i] = g / (1 + exp(-1.702 g)) * (l + 1), g = min(x[t, 2 i], limit), l = x[t, 2 i + 1] within -limit .. limit;
+// NaN where one of them is not finite.   x: [tokens, 2 dim].
+using Gegelu = void (*)(const float* x, float limit, int64_t tokens, int64_t dim, float* out);
+
 // q with its heads' pairs (i, i + pairs) turned by the token's angles, the rest of a head copied, into out; k turned
 // likewise, and v as it is, into the cache. heads / kv_heads heads of q go with each kv head of the range.
 // q: [tokens][heads][head_dim], k, v: [tokens][kv_heads][head_dim], tokens the strides apart.   cos, sin: [tokens, pairs].
@@ -65,6 +69,12 @@ using RotateAndCacheHeads = void (*)(const RotateAndCache& r, int64_t head_begin
 // softmax(scale q k^T) v of queries of one sequence.
 // q: [tokens][heads][head_dim], tokens q_stride floats apart.   out: [tokens][heads * head_dim].
 // A query at absolute position i sees keys j <= i with i - j < window (0: all).
+// sparse.local not 0: in blocks of sparse.size cache blocks, head h in block i sees block j where i - j < local or
+// (j + shifts[h]) % stride == 0. Cache blocks that no query sees are not touched.
+struct Sparse {
+  int64_t size, local, stride;
+  const int32_t* shifts;  // [heads], 0 .. stride - 1
+};
 struct Attention {
   Cache cache;
   const float* q;
@@ -72,6 +82,7 @@ struct Attention {
   int64_t q_stride, heads;
   float scale;
   int64_t window;
+  Sparse sparse;
 };
 constexpr int64_t kMostQueries = 128;  // (row, head) pairs of one call: what widening a block is shared among
 struct Queries {
@@ -99,6 +110,7 @@ struct Kernels {
   RmsNorm rms_norm;
   LayerNorm layer_norm;
   SiluMul silu_mul;
+  Gegelu gegelu;
   RotateAndCacheHeads rotate_and_cache;
   AttentionQueries attention;
   Read read;

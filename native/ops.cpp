@@ -123,6 +123,12 @@ void add(float* x, const float* y, int64_t count) {
   });
 }
 
+void gegelu(const Kernels& kernels, const float* x, float limit, int64_t tokens, int64_t dim, float* out) {
+  ranges(tokens, 1, tokens * dim * 4, [&](int64_t begin, int64_t end) {
+    kernels.gegelu(x + begin * 2 * dim, limit, end - begin, dim, out + begin * dim);
+  });
+}
+
 void rotate_and_cache(const Kernels& kernels, const RotateAndCache& r) {
   const int64_t kv_heads = r.cache.kv_heads, head_dim = r.cache.head_dim;
   // By heads: tokens side by side share lines of the cache, which two threads should not write at once. Each number of a
@@ -147,6 +153,7 @@ Cut cut(const Attention& a, int64_t rows, int64_t sequences) {
   const int64_t shared = a.heads / a.cache.kv_heads;
   Cut c;
   c.heads = std::min<int64_t>(shared, kMostQueries);
+  if (a.sparse.local && rows * shared > kFew) c.heads = 1;  // each sees other blocks
   c.rows = std::max<int64_t>(1, std::min(rows, kMostQueries / c.heads));
   c.kv_heads = 1;
   if (rows * shared <= kFew) {  // heads side by side lie in one piece of memory, which is read faster than many

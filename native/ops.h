@@ -22,6 +22,7 @@ void layer_norm(const Kernels& kernels, const float* x, const float* weight, con
 void silu_mul(const Kernels& kernels, const float* x, int64_t tokens, int64_t dim, float* out);
 // x += y.
 void add(float* x, const float* y, int64_t count);
+void gegelu(const Kernels& kernels, const float* x, float limit, int64_t tokens, int64_t dim, float* out);
 void rotate_and_cache(const Kernels& kernels, const RotateAndCache& r);
 void attention(const Kernels& kernels, const Attention& a, const Segments& segments);
 

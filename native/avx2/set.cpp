@@ -1,5 +1,6 @@
 #include "../attention.h"
 #include "../fma_rate.h"
+#include "../gegelu.h"
 #include "../layer_norm.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
@@ -23,6 +24,7 @@ const Kernels kAvx2 = {
     rms_norm<avx2::Lanes>,
     layer_norm<avx2::Lanes>,
     silu_mul<avx2::Lanes>,
+    gegelu<avx2::Lanes>,
     rotate_and_cache<avx2::Lanes>,
     attention<avx2::Lanes>,
     avx2::read,

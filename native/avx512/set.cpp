@@ -1,5 +1,6 @@
 #include "../attention.h"
 #include "../fma_rate.h"
+#include "../gegelu.h"
 #include "../layer_norm.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
@@ -29,6 +30,7 @@ const Kernels kAvx512 = {
     rms_norm<avx512::Lanes>,
     layer_norm<avx512::Lanes>,
     silu_mul<avx512::Lanes>,
+    gegelu<avx512::Lanes>,
     rotate_and_cache<avx512::Lanes>,
     attention<avx512::Lanes>,
     avx512::read,

@@ -1,5 +1,6 @@
 #include "../attention.h"
 #include "../fma_rate.h"
+#include "../gegelu.h"
 #include "../layer_norm.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
@@ -29,6 +30,7 @@ const Kernels kNeon = {
     rms_norm<neon::Lanes>,
     layer_norm<neon::Lanes>,
     silu_mul<neon::Lanes>,
+    gegelu<neon::Lanes>,
     rotate_and_cache<neon::Lanes>,
     attention<neon::Lanes>,
     neon::read,

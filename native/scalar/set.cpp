@@ -1,5 +1,6 @@
 #include "../attention.h"
 #include "../fma_rate.h"
+#include "../gegelu.h"
 #include "../layer_norm.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
@@ -23,6 +24,7 @@ const Kernels kScalar = {
     rms_norm<scalar::Lanes>,
     layer_norm<scalar::Lanes>,
     silu_mul<scalar::Lanes>,
+    gegelu<scalar::Lanes>,
     rotate_and_cache<scalar::Lanes>,
     attention<scalar::Lanes>,
     scalar::read,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from slmkit.ops.matrix import Matrix
     from slmkit.ops.segments import Segments
+    from slmkit.ops.sparse import BlockSparse
 
     F32 = NDArray[np.float32]
 
@@ -47,11 +48,20 @@ class Ops(Protocol):
     def layer_norm(self, x: F32, weight: F32, bias: F32, eps: float, /) -> F32: ...
     def silu_mul(self, gate_up: F32, /) -> F32: ...
     def add(self, x: F32, y: F32, /) -> F32: ...
+    def gegelu(self, x: F32, limit: float, /) -> F32: ...
     def rotate_and_cache(
         self, q: F32, k: F32, v: F32, cos: F32, sin: F32, cache: NDArray[Any], layer: int, slots: NDArray[np.int64], /
     ) -> F32: ...
     def attention(
-        self, q: F32, cache: NDArray[Any], layer: int, segments: Segments, scale: float, window: int = 0, /
+        self,
+        q: F32,
+        cache: NDArray[Any],
+        layer: int,
+        segments: Segments,
+        scale: float,
+        window: int = 0,
+        sparse: BlockSparse | None = None,
+        /,
     ) -> F32: ...
 
 
@@ -68,6 +78,7 @@ class _Reference:
     layer_norm = staticmethod(reference.layer_norm)
     silu_mul = staticmethod(reference.silu_mul)
     add = staticmethod(reference.add)
+    gegelu = staticmethod(reference.gegelu)
     rotate_and_cache = staticmethod(reference.rotate_and_cache)
     attention = staticmethod(reference.attention)
 

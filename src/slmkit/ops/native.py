@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from slmkit.ops.segments import Segments
+    from slmkit.ops.sparse import BlockSparse
 
 F32 = NDArray[np.float32]
 Weight = _native.Matrix
@@ -151,7 +152,7 @@ class Native:
         return out
 
     def layer_norm(self, x: F32, weight: F32, bias: F32, eps: float) -> F32:
-        out = np.empty(x.shape, np.float32)
+        out = self._new(x.shape)
         self._set.layer_norm(x, weight, bias, eps, out)
         return out
 
@@ -164,6 +165,11 @@ class Native:
         self._set.add(x, y)
         return x
 
+    def gegelu(self, x: F32, limit: float) -> F32:
+        out = self._new((x.shape[0], x.shape[1] // 2))
+        self._set.gegelu(x, limit, out)
+        return out
+
     def rotate_and_cache(
         self, q: F32, k: F32, v: F32, cos: F32, sin: F32, cache: NDArray[Any], layer: int, slots: NDArray[np.int64]
     ) -> F32:
@@ -172,9 +178,17 @@ class Native:
         return out
 
     def attention(
-        self, q: F32, cache: NDArray[Any], layer: int, segments: Segments, scale: float, window: int = 0
+        self,
+        q: F32,
+        cache: NDArray[Any],
+        layer: int,
+        segments: Segments,
+        scale: float,
+        window: int = 0,
+        sparse: BlockSparse | None = None,
     ) -> F32:
         out = self._new((q.shape[0], q.shape[1] * q.shape[2]))
         s = segments
-        self._set.attention(q, cache, layer, s.starts, s.positions, s.blocks, scale, window, out)
+        pattern = None if sparse is None else (sparse.size, sparse.local, sparse.stride, sparse.shifts)
+        self._set.attention(q, cache, layer, s.starts, s.positions, s.blocks, scale, window, pattern, out)
         return out

@@ -15,12 +15,14 @@ from slmkit.errors import ShapeError
 from slmkit.ops.matrix import DENSE, GROUP, SUPER, Matrix
 from slmkit.ops.pack import pack, unpack
 from slmkit.ops.segments import BLOCK, Segments
+from slmkit.ops.sparse import BlockSparse
 
 __all__ = [
     "NAME",
     "add",
     "attention",
     "embed",
+    "gegelu",
     "layer_norm",
     "matmul",
     "pack",
@@ -136,6 +138,21 @@ def add(x: F32, y: F32) -> F32:
     return x
 
 
+def gegelu(x: F32, limit: float) -> F32:
+    """g * sigmoid(1.702 g) * (l + 1), g and l the even and odd features.   x: (tokens, 2 * dim).   Gives (tokens, dim).
+
+    g counts at most as limit, l from -limit to limit; where one of them is not finite the result is NaN, so that it
+    shows. Source: the published code of Phi-3-small.
+    """
+    gate, linear = x[:, ::2], x[:, 1::2]
+    top = np.float32(limit)
+    with np.errstate(over="ignore", invalid="ignore"):  # exp(-z) = inf gives the right limit, 0; inf - inf is meant
+        g = np.minimum(gate, top) + (gate - gate)
+        l = np.clip(linear, -top, top) + (linear - linear)  # noqa: E741
+        out: F32 = g / (1 + np.exp(np.float32(-1.702) * g)) * (l + 1)
+    return out
+
+
 def rotate_and_cache(
     q: F32, k: F32, v: F32, cos: F32, sin: F32, cache: NDArray[Any], layer: int, slots: NDArray[np.int64]
 ) -> F32:
@@ -167,12 +184,21 @@ def write_cache(cache: NDArray[Any], layer: int, k: F32, v: F32, slots: NDArray[
     values[block, :, offset, :] = v
 
 
-def attention(q: F32, cache: NDArray[Any], layer: int, segments: Segments, scale: float, window: int = 0) -> F32:
+def attention(
+    q: F32,
+    cache: NDArray[Any],
+    layer: int,
+    segments: Segments,
+    scale: float,
+    window: int = 0,
+    sparse: BlockSparse | None = None,
+) -> F32:
     """softmax(scale * q k^T) v over the cached tokens of each query's own sequence, causal.
 
     q: (tokens, heads, head_dim).   cache: as in `write_cache`, the queries' own keys already in it.
     Each of the kv_heads serves heads / kv_heads consecutive heads.
-    window: a query at i sees j <= i with i - j < window; 0 means all.
+    window: a query at i sees j <= i with i - j < window; 0 means all.   sparse: what each head sees; None means all.
+    Blocks that nobody sees are not looked at.
     Returns (tokens, heads * head_dim).
     """
     tokens, heads, head_dim = q.shape
@@ -188,6 +214,7 @@ def attention(q: F32, cache: NDArray[Any], layer: int, segments: Segments, scale
         visible = j[None] <= i[:, None]
         if window:
             visible &= i[:, None] - j[None] < window
+        seen = visible[None] if sparse is None else sparse.visible(i, j)
         k, v = keys[table].astype(np.float32), values[table].astype(np.float32)
         if cache.dtype == np.int8:
             key_scale, value_scale = _scales(cache, layer)
@@ -195,10 +222,13 @@ def attention(q: F32, cache: NDArray[Any], layer: int, segments: Segments, scale
                 k, v = k * key_scale[table][:, :, None], v * value_scale[table][..., None]
         k = k.transpose(1, 2, 0, 3).reshape(keys.shape[1], head_dim, -1)
         v = v.transpose(1, 0, 2, 3).reshape(keys.shape[1], -1, head_dim)
-        k[:, :, j > i[-1]] = 0  # slots never written may hold anything, and 0 * nan is nan
-        v[:, j > i[-1]] = 0
+        # Slots never written may hold anything, and 0 * nan is nan.
+        blind = ~np.broadcast_to(seen.any(1), (heads, len(j))).reshape(-1, shared, len(j)).any(1)
+        k.transpose(0, 2, 1)[blind] = 0
+        v[blind] = 0
+        seen = np.broadcast_to(seen, (heads, *visible.shape))
         for h in range(heads):
-            scores = np.where(visible, (q[rows, h] @ k[h // shared]) * np.float32(scale), -np.inf)
+            scores = np.where(seen[h], (q[rows, h] @ k[h // shared]) * np.float32(scale), -np.inf)
             p = np.exp(scores - scores.max(-1, keepdims=True))
             out[rows, h] = (p @ v[h // shared]) / p.sum(-1, keepdims=True)
     return out.reshape(tokens, heads * head_dim)
