@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from slmkit.engine.cache import Cache
+from slmkit.engine.memory import layout_of
 from slmkit.engine.scheduler import Work
 from slmkit.engine.step import assemble, forward
 from slmkit.models.registry import architecture
@@ -65,12 +66,14 @@ class Runner:
         ops = choose(kernels, 2)
         weights = load_weights(checkpoint, family.expected_tensors(c), quantize, ops=ops)
         self.model = family.MODEL(c, weights, ops)
-        self.cache = Cache(blocks, c.num_hidden_layers, c.num_key_value_heads, c.head_dim, cache)
+        layout = layout_of(c)
+        blocks *= len(layout.strands)
+        self.cache = Cache(blocks, layout.layers, layout.kv_heads, layout.head_dim, cache, layout.strands)
 
     def line(self, ids: Any) -> Line:
         """A sequence with blocks for all its ids."""
         ids = [int(i) for i in ids]
-        return Line(ids, self.cache.take(-(-len(ids) // BLOCK)))
+        return Line(ids, self.cache.take(-(-len(ids) // BLOCK) * self.cache.n_strands))
 
     def run(self, *work: tuple[Line, int]) -> np.ndarray:
         """One step; logits of the sequences that it completes."""

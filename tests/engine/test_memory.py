@@ -11,9 +11,10 @@ from slmkit.engine import memory
 from slmkit.engine.cache import block_bytes
 from slmkit.engine.memory import MOST_CONTEXTS, RESERVE, free_bytes, plan_cache
 from slmkit.errors import NotEnoughMemory, OptionError
+from slmkit.layers.cache_layout import CacheLayout
 
-MINI = (32, 32, 96)  # Phi-3-mini: 384 KiB a token in 16 bits
-BLOCK_BYTES = block_bytes(*MINI, "f16")
+MINI = CacheLayout(32, 32, 96)  # Phi-3-mini: 384 KiB a token in 16 bits
+BLOCK_BYTES = block_bytes(32, 32, 96, "f16")
 
 
 def room(blocks: float) -> int:

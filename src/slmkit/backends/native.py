@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from slmkit.backends.base import Capabilities
 from slmkit.engine.cache import Cache, default_kind
 from slmkit.engine.job import Task
-from slmkit.engine.memory import CachePlan, plan_cache
+from slmkit.engine.memory import CachePlan, layout_of, plan_cache
+from slmkit.engine.scheduler import STEP_TOKENS
 from slmkit.engine.step import Engine
 from slmkit.engine.worker import Events, Worker
 from slmkit.errors import ContextExceeded, NotEnoughMemory, OptionError, RequestError
@@ -153,11 +154,13 @@ class NativeBackend:
                 f"{self.context}; shorten the prompt or lower max_tokens" + self._larger_context()
             )
         limit = asked or min(room, options.max_tokens or room)
-        blocks = -(-(n_prompt + limit) // BLOCK) * (options.beams or 1)
+        layout = layout_of(self.loaded.config)
+        blocks = layout.blocks_of(n_prompt + limit, STEP_TOKENS) * (options.beams or 1)
         if (options.beams or 1) > 1 and blocks > self.loaded.plan.n_blocks:
             raise NotEnoughMemory(
-                f"{options.beams} beams of {n_prompt + limit} tokens need {blocks * BLOCK} tokens of cache, and "
-                f"{self.loaded.plan.n_blocks * BLOCK} fit in memory; lower beams or max_tokens"
+                f"{options.beams} beams of {n_prompt + limit} tokens need {blocks * BLOCK // len(layout.strands)} "
+                f"tokens of cache, and {self.loaded.plan.n_blocks * BLOCK // len(layout.strands)} fit in memory; lower "
+                "beams or max_tokens"
             )
         return limit
 
@@ -178,10 +181,10 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
     defaults, stops = source.defaults, source.stop_ids
     planned = plan_weights(source.tensors, source.expected, options.quantize)
     kind = default_kind(planned.quantization) if options.cache in (None, "auto") else options.cache
-    shape = (config.num_hidden_layers, config.num_key_value_heads, config.head_dim)
+    layout = layout_of(config)
     most = config.max_position_embeddings
     told = min(source.ctx, most) if source.ctx else None  # Ollama, too, cuts what its store asks for
-    plan = plan_cache(most, options.ctx or told, shape, kind, planned.n_bytes)
+    plan = plan_cache(most, options.ctx or told, layout, kind, planned.n_bytes)
     ops = choose(options.kernels or "auto", options.threads)
     weights = take_weights(planned, ops=ops, progress=progress)
     facts = {
@@ -206,7 +209,7 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
         source=source,
         config=config,
         model=source.family.MODEL(config, weights, ops),
-        cache=Cache(plan.n_blocks, *shape, kind),
+        cache=Cache(plan.n_blocks, layout.layers, layout.kv_heads, layout.head_dim, kind, layout.strands),
         plan=plan,
         tokenizer=tokenizer,
         defaults=defaults,

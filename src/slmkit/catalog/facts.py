@@ -10,9 +10,8 @@ from typing import Any
 from slmkit.catalog.scores import Score, recognise, scores
 from slmkit.catalog.tensor_types import TensorRow, by_type, tensor_rows
 from slmkit.engine import memory
-from slmkit.engine.cache import block_bytes, default_kind
+from slmkit.engine.cache import default_kind
 from slmkit.errors import NotEnoughMemory, SlmError
-from slmkit.ops.segments import BLOCK
 from slmkit.options import FALLBACKS
 from slmkit.sources.base import Source
 from slmkit.sources.gguf import OllamaSource
@@ -98,12 +97,10 @@ def needs(config: Any, plan: WeightPlan, free: int, asked: int | None = None) ->
 
 
 def _need(config: Any, plan: WeightPlan, context: int, free: int) -> Need:
-    blocks = -(-context // BLOCK)
-    cache = blocks * block_bytes(*_shape(config), default_kind(plan.quantization))
+    layout, kind = memory.layout_of(config), default_kind(plan.quantization)
+    cache = memory.cache_bytes(layout, context, kind)
     try:
-        memory.plan_cache(
-            config.max_position_embeddings, context, _shape(config), default_kind(plan.quantization), plan.n_bytes, free
-        )
+        memory.plan_cache(config.max_position_embeddings, context, layout, kind, plan.n_bytes, free)
     except NotEnoughMemory:
         return Need(context, plan.n_bytes, cache, False)
     return Need(context, plan.n_bytes, cache, True)
@@ -114,14 +111,10 @@ def _largest(config: Any, plan: WeightPlan, free: int) -> int:
     full = config.max_position_embeddings
     try:
         return memory.plan_cache(
-            full, None, _shape(config), default_kind(plan.quantization), plan.n_bytes, free
+            full, None, memory.layout_of(config), default_kind(plan.quantization), plan.n_bytes, free
         ).context
     except NotEnoughMemory:
         return 0
-
-
-def _shape(config: Any) -> tuple[int, int, int]:
-    return config.num_hidden_layers, config.num_key_value_heads, config.head_dim
 
 
 def _type_of(rows: list[TensorRow], names: tuple[str, ...]) -> str | None:

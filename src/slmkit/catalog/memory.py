@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slmkit.engine import memory as engine_memory
 from slmkit.engine.cache import block_bytes, default_kind
-from slmkit.engine.memory import plan_cache
 from slmkit.errors import NotEnoughMemory
+from slmkit.layers.cache_layout import CacheLayout
+from slmkit.models import phi3_small
 from slmkit.ops.segments import BLOCK
 from slmkit.weights.packed import packed_bytes, recipe_formats
 
@@ -48,7 +50,7 @@ def weight_bytes(shape: Shape, quantization: str) -> int:
 
 def cache_bytes(shape: Shape, quantization: str, context: int) -> int:
     """Bytes of the cache for so many tokens, in whole blocks, in the numbers that the engine takes by itself."""
-    return -(-context // BLOCK) * _block_bytes(shape, quantization)
+    return engine_memory.cache_bytes(_layout(shape), context, default_kind(quantization))
 
 
 def cache_bytes_per_token(shape: Shape, quantization: str) -> int:
@@ -68,14 +70,19 @@ def fits(shape: Shape, quantization: str, context: int, free: int) -> bool:
 
 def largest_context(shape: Shape, quantization: str, free: int) -> int:
     """The context that the engine would give it with so many free bytes; 0 where not even the weights fit."""
-    numbers = (shape.num_hidden_layers, shape.num_key_value_heads, shape.head_dim)
+    weights = weight_bytes(shape, quantization)
     try:
-        plan = plan_cache(
-            shape.context, None, numbers, default_kind(quantization), weight_bytes(shape, quantization), free
-        )
+        plan = engine_memory.plan_cache(shape.context, None, _layout(shape), default_kind(quantization), weights, free)
     except NotEnoughMemory:
         return 0
     return plan.context
+
+
+def _layout(shape: Shape) -> CacheLayout:
+    if shape.architecture != "phi3small":
+        return CacheLayout(shape.num_hidden_layers, shape.num_key_value_heads, shape.head_dim)
+    numbers = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    return phi3_small.Config.from_dict({name: getattr(shape, name) for name in numbers}).cache_layout
 
 
 def _block_bytes(shape: Shape, quantization: str) -> int:

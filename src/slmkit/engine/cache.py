@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from slmkit.ops.segments import BLOCK
 
+if TYPE_CHECKING:
+    from slmkit.ops.sparse import BlockSparse
+
+GONE = -1  # in a sequence's table: a block that was given back since no later token sees it
 DTYPES = {"f32": "float32", "f16": "float16", "q8": "int8"}  # cache type -> numbers in the array
 
 
@@ -29,9 +35,20 @@ class Cache:
 
     data: (blocks, layers, 2, kv_heads, head_cells), see ops/reference.py: write_cache. The array is not touched here,
     so the system commits memory only for blocks that were used; the block freed last is the first to be used again.
+    strands: as in layers/cache_layout.py. A sequence's table has a block of each for its first 32 tokens, then for the
+    next 32, and so on.
     """
 
-    def __init__(self, n_blocks: int, layers: int, kv_heads: int, head_dim: int, kind: str) -> None:
+    def __init__(
+        self,
+        n_blocks: int,
+        layers: int,
+        kv_heads: int,
+        head_dim: int,
+        kind: str,
+        strands: tuple[BlockSparse | None, ...] = (None,),
+    ) -> None:
+        self.strands = strands
         self.data = np.empty((n_blocks, layers, 2, kv_heads, head_cells(head_dim, kind)), DTYPES[kind])
         self._holders = [0] * n_blocks
         self._free = list(range(n_blocks - 1, -1, -1))
@@ -42,9 +59,18 @@ class Cache:
         return len(self._holders)
 
     @property
+    def n_strands(self) -> int:
+        """Blocks of 32 tokens."""
+        return len(self.strands)
+
+    @property
     def n_free(self) -> int:
         """Blocks that nobody holds."""
         return len(self._free)
+
+    def n_held(self, blocks: list[int]) -> int:
+        """How many of a table's blocks are still held."""
+        return len(blocks) - blocks.count(GONE)
 
     def take(self, count: int) -> list[int]:
         """`count` free blocks, held once. The caller has looked at n_free."""
@@ -57,22 +83,42 @@ class Cache:
     def release(self, blocks: list[int]) -> None:
         """Let go of each block once, and empty the list."""
         for block in reversed(blocks):
-            self._holders[block] -= 1
-            if self._holders[block] == 0:
-                self._free.append(block)
+            self._let_go(block)
         blocks.clear()
+
+    def forget(self, blocks: list[int], n_tokens: int) -> None:
+        """Let go of what no token from n_tokens on sees; its places in the table stay."""
+        for strand, pattern in enumerate(self.strands):
+            if pattern is None:
+                continue
+            for i in reversed(range(pattern.n_far(n_tokens))):
+                if not pattern.keeps(i):
+                    place = i * self.n_strands + strand
+                    if blocks[place] == GONE:
+                        break  # and so are those before it
+                    self._let_go(blocks[place])
+                    blocks[place] = GONE
+
+    def _let_go(self, block: int) -> None:
+        if block == GONE:
+            return
+        self._holders[block] -= 1
+        if self._holders[block] == 0:
+            self._free.append(block)
 
     def fork(self, blocks: list[int], n_tokens: int) -> list[int]:
         """A second sequence's blocks with the same first n_tokens: whole ones are shared, a part-filled one is copied.
 
-        Takes one free block when n_tokens is not a multiple of 32.
+        Takes a free block of each strand when n_tokens is not a multiple of 32.
         """
-        n_whole = n_tokens // BLOCK
+        n_whole = n_tokens // BLOCK * self.n_strands
         shared = blocks[:n_whole]
         for block in shared:
-            self._holders[block] += 1
+            if block != GONE:
+                self._holders[block] += 1
         if n_tokens % BLOCK == 0:
             return shared
-        (copy,) = self.take(1)
-        self.data[copy] = self.data[blocks[n_whole]]
-        return [*shared, copy]
+        copies = self.take(self.n_strands)
+        for copy, block in zip(copies, blocks[n_whole:], strict=False):
+            self.data[copy] = self.data[block]
+        return shared + copies

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from slmkit.engine.cache import block_bytes
+from slmkit.engine.scheduler import STEP_TOKENS
 from slmkit.errors import NotEnoughMemory, OptionError
+from slmkit.layers.cache_layout import CacheLayout
 from slmkit.ops.segments import BLOCK
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -20,7 +23,8 @@ MOST_CONTEXTS = 16  # the cache is never made for more than this many full conte
 class CachePlan:
     """The context of a model on this machine, and the cache that serves it.
 
-    context: most tokens of one sequence.   n_blocks: blocks of 32 tokens for all sequences together.
+    context: most tokens of one sequence.   n_blocks: blocks for all sequences together, of any strand.
+    bytes_per_token: of one that every layer and head still sees.
     """
 
     context: int
@@ -45,38 +49,49 @@ def free_bytes() -> int:
 def plan_cache(
     model_context: int,
     asked: int | None,
-    shape: tuple[int, int, int],
+    layout: CacheLayout,
     kind: str,
     weight_bytes: int,
     free: int | None = None,
 ) -> CachePlan:
     """The context that is asked for, or the smaller of the model's and what fits.
 
-    shape: layers, kv heads, head_dim.   kind: one of engine/cache.py: DTYPES.
+    kind: one of engine/cache.py: DTYPES.
     weight_bytes: mapped weights, which need memory too.
     Raises OptionError beyond the model's context, NotEnoughMemory beyond the machine's.
     """
     if asked is not None and asked > model_context:
         raise OptionError(f"ctx is {asked}; this model was made for at most {model_context} tokens")
-    one = block_bytes(*shape, kind)
+    one = block_bytes(layout.layers, layout.kv_heads, layout.head_dim, kind)
     free = free_bytes() if free is None else free
     room = max(0, int((free - weight_bytes) * (1 - RESERVE)))
-    fits = room // one * BLOCK
+    fits = layout.tokens_in(room // one, STEP_TOKENS)
     wanted = asked or model_context
     if (asked and wanted > fits) or fits < BLOCK:
         raise NotEnoughMemory(
-            f"a context of {asked or BLOCK} tokens needs {_gb(-(-(asked or BLOCK) // BLOCK) * one)} for its cache "
-            f"beside {_gb(weight_bytes)} of weights, and {_gb(free)} of memory is free; "
+            f"a context of {asked or BLOCK} tokens needs {_gb(cache_bytes(layout, asked or BLOCK, kind))} for its "
+            f"cache beside {_gb(weight_bytes)} of weights, and {_gb(free)} of memory is free; "
             f"{f'use --ctx {fits} or less, or ' if fits >= BLOCK else ''}close other programs"
         )
     context = min(wanted, fits)
-    blocks_of_one = -(-context // BLOCK)
-    n_blocks = min(fits // BLOCK, blocks_of_one * MOST_CONTEXTS)
+    blocks_of_one = layout.blocks_of(context, STEP_TOKENS)
+    n_blocks = min(room // one, blocks_of_one * MOST_CONTEXTS)
     note = f"context {context} tokens"
     if context < model_context:
         why = "as asked" if asked else f"what fits in {_gb(free)} of free memory"
         note += f" of the model's {model_context}: {why}"
-    return CachePlan(context, max(n_blocks, blocks_of_one), one // BLOCK, note)
+    return CachePlan(context, max(n_blocks, blocks_of_one), len(layout.strands) * one // BLOCK, note)
+
+
+def cache_bytes(layout: CacheLayout, tokens: int, kind: str) -> int:
+    """What a context of so many tokens takes at most."""
+    return layout.blocks_of(tokens, STEP_TOKENS) * block_bytes(layout.layers, layout.kv_heads, layout.head_dim, kind)
+
+
+def layout_of(config: Any) -> CacheLayout:
+    """The model's own, or that of layers and heads that see all alike."""
+    own: CacheLayout | None = getattr(config, "cache_layout", None)
+    return own or CacheLayout(config.num_hidden_layers, config.num_key_value_heads, config.head_dim)
 
 
 def _gb(n: int) -> str:

@@ -44,6 +44,8 @@ def schedule(sequences: Iterable[Sequence], cache: Cache, step_tokens: int = STE
     A draft takes a block only where none is short, and so takes none from anybody.
     """
     order = list(sequences)
+    for sequence in order:
+        cache.forget(sequence.blocks, sequence.n_cached)
     room = max(step_tokens - sum(_pending(s) == 1 for s in order), BLOCK)
     plan: list[Work] = []
     for i, sequence in enumerate(order):
@@ -64,9 +66,14 @@ def _draft_with_room(sequence: Sequence, count: int, n_sequences: int, cache: Ca
     if not sequence.draft or sequence.n_cached + count != len(sequence.ids):
         return ()
     end = sequence.n_cached + count + len(sequence.draft)
-    if end > len(sequence.blocks) * BLOCK and cache.n_free > n_sequences:
-        sequence.blocks += cache.take(1)
-    return tuple(sequence.draft[: len(sequence.blocks) * BLOCK - sequence.n_cached - count])
+    if end > _room_of(sequence, cache) and cache.n_free > n_sequences * cache.n_strands:
+        sequence.blocks += cache.take(cache.n_strands)
+    return tuple(sequence.draft[: _room_of(sequence, cache) - sequence.n_cached - count])
+
+
+def _room_of(sequence: Sequence, cache: Cache) -> int:
+    """Tokens that the sequence's blocks have places for."""
+    return len(sequence.blocks) // cache.n_strands * BLOCK
 
 
 def _make_room(sequence: Sequence, count: int, later: list[Sequence], cache: Cache) -> bool:
@@ -74,8 +81,8 @@ def _make_room(sequence: Sequence, count: int, later: list[Sequence], cache: Cac
 
     later: may lose theirs, the last first; also those that wait with everything read, as beams do for each other.
     """
-    needed = -(-(sequence.n_cached + count) // BLOCK) - len(sequence.blocks)
-    if cache.n_free + sum(len(s.blocks) for s in later) < needed:
+    needed = -(-(sequence.n_cached + count) // BLOCK) * cache.n_strands - len(sequence.blocks)
+    if cache.n_free < needed and cache.n_free + sum(cache.n_held(s.blocks) for s in later) < needed:
         return False
     for victim in reversed(later):
         if cache.n_free >= needed:

@@ -23,7 +23,7 @@ class Sequence:
     """Tokens of one choice of one request.
 
     ids: prompt and answer.   n_prompt: how many of them are the prompt.
-    blocks, n_cached: the cache blocks held and the number of leading ids whose keys and values are in them.
+    blocks, n_cached: the table of cache blocks held and the number of leading ids whose keys and values are in them.
     table: which rotary table those keys were turned with.
     draft: ids that the next step checks, as they may turn out to follow.   guesser: where they come from, once used.
     n_drafted, n_accepted: how many were checked so far, and how many of them became part of the answer.
@@ -78,7 +78,7 @@ class Sequence:
     def drop_draft(self, cache: Cache) -> None:
         """Give back the blocks that only the rest of the draft needed."""
         self.draft = []
-        n_blocks = -(-self.n_cached // BLOCK)
+        n_blocks = -(-self.n_cached // BLOCK) * cache.n_strands
         surplus = self.blocks[n_blocks:]
         del self.blocks[n_blocks:]
         cache.release(surplus)
@@ -95,5 +95,6 @@ class Sequence:
 
     def share_cache(self, parent: Sequence, cache: Cache) -> None:
         """Hold what the parent has cached too; where no block is free to copy its last one, that is read again."""
-        self.n_cached = parent.n_cached if cache.n_free else parent.n_cached // BLOCK * BLOCK
+        has_room = cache.n_free >= cache.n_strands
+        self.n_cached = parent.n_cached if has_room else parent.n_cached // BLOCK * BLOCK
         self.blocks = cache.fork(parent.blocks, self.n_cached)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from slmkit.engine.drafts import Drafter
 from slmkit.engine.scheduler import STEP_TOKENS, Work, schedule
 from slmkit.errors import ModelError, RuntimeFailure
-from slmkit.layers.step import Step
+from slmkit.layers.step import Step, Strand
 from slmkit.ops.segments import BLOCK, Segments
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Engine:
         if job not in self.jobs:
             return  # an earlier row of this step ended it
         try:
-            if not np.isfinite(row).all():
+            if not np.isfinite(row.max()):  # NaN shows there too; -inf is the logit of an id that is never chosen
                 raise ModelError("the model's logits are not all finite numbers; fetch its weights again")
             job.accept(sequence, row, self.cache)
         except BaseException as error:  # the caller's own functions run in there: theirs is the only job that ends
@@ -131,21 +131,31 @@ def assemble(plan: list[Work], cache: Cache) -> tuple[NDArray[np.int32], Step]:
     np.cumsum(counts, out=starts[1:])
     firsts = [w.sequence.n_cached for w in plan]
     positions = _joined(np.arange(n, n + count, dtype=np.int32) for n, count in zip(firsts, counts, strict=True))
-    tables = [np.asarray(w.sequence.blocks, np.int32) for w in plan]
-    width = -(-max(map(len, tables)) // 8) * 8  # so that most steps have the shape of the one before: layers/replay.py
-    blocks = np.zeros((len(plan), width), np.int32)
-    for row, table in zip(blocks, tables, strict=True):
-        row[: len(table)] = table
     owner = np.repeat(np.arange(len(plan)), np.diff(starts))
     step = Step(
         positions=positions,
         lengths=np.array([len(w.sequence.ids) + len(w.draft) for w in plan], np.int32)[owner],
-        slots=blocks[owner, positions // BLOCK].astype(np.int64) * BLOCK + positions % BLOCK,
-        segments=Segments(starts, positions[starts[:-1]], blocks),
+        strands=tuple(
+            Strand(
+                blocks[owner, positions // BLOCK].astype(np.int64) * BLOCK + positions % BLOCK,
+                Segments(starts, positions[starts[:-1]], blocks),
+            )
+            for blocks in _tables(plan, cache)
+        ),
         cache=cache.data,
     )
     ids = [[*w.sequence.ids[w.sequence.n_cached : w.sequence.n_cached + w.count], *w.draft] for w in plan]
     return _joined(np.array(i, np.int32) for i in ids), step
+
+
+def _tables(plan: list[Work], cache: Cache) -> NDArray[np.int32]:
+    """(strands, sequences, most blocks); 0 where there is none."""
+    tables = [np.asarray(w.sequence.blocks, np.int32).reshape(-1, cache.n_strands) for w in plan]
+    width = -(-max(map(len, tables)) // 8) * 8  # so that most steps have the shape of the one before: layers/replay.py
+    blocks = np.zeros((cache.n_strands, len(plan), width), np.int32)
+    for i, table in enumerate(tables):
+        blocks[:, i, : len(table)] = np.maximum(table, 0).T
+    return blocks
 
 
 def _joined(parts: Iterable[NDArray[np.int32]]) -> NDArray[np.int32]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slmkit.layers.step import Step
+from slmkit.layers.step import Step, Strand
 from slmkit.ops.segments import Segments
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Replay:
 
     def _record(self, arrays: list[NDArray[Any]], cache: NDArray[Any]) -> _Recorded:
         ids, cos, sin, positions, lengths, slots, starts, firsts, blocks = arrays
-        step = Step(positions, lengths, slots, Segments(starts, firsts, blocks), cache)
+        step = Step(positions, lengths, (Strand(slots, Segments(starts, firsts, blocks)),), cache)
         recording = self.ops.record(lambda: self.layers(ids, step, cos, sin), [*arrays, cache])
         return _Recorded(arrays, cache, recording)
 

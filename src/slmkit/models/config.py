@@ -87,6 +87,19 @@ class ConfigReader:
             )
         return tuple(float(v) for v in values)  # type: ignore[union-attr]
 
+    def ids(self, key: str, vocab_size: int) -> tuple[int, ...] | None:
+        """A list of token ids, each below vocab_size; None where there is none."""
+        self._seen.add(key)
+        values = self.raw.get(key)
+        if values is None:
+            return None
+        ok = isinstance(values, list) and all(type(v) is int and 0 <= v < vocab_size for v in values)
+        if not ok:
+            raise CheckpointError(
+                f"{self.source} has {key} = {shown(values)}; a list of ids below {vocab_size} is needed"
+            )
+        return tuple(values)
+
     def must_be(self, key: str, accepted: Any, default: Any) -> None:
         """Refuse any other value."""
         value = self._get(key, default, None)
