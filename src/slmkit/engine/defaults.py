@@ -31,6 +31,7 @@ NEUTRAL = frozenset(
     """.split()  # noqa: SIM905
 )
 FAMILY_STOPS = frozenset({32000, 32001, 32007})  # <|endoftext|>, <|assistant|>, <|end|> of every published phi3
+_OWN_STOPS = {"phi3small": frozenset({100257, 100266})}  # <|endoftext|>, <|end|>
 
 
 def generation_defaults(raw: Mapping[str, Any]) -> Options:
@@ -73,5 +74,5 @@ def stop_ids(generation: Mapping[str, Any], config: Mapping[str, Any], vocab_siz
             raise CheckpointError(f"eos_token_id is {shown(value)}; a token id or a list of them is needed")
         found.update(ids)
     if generation.get("eos_token_id") is None:
-        found |= FAMILY_STOPS
+        found |= _OWN_STOPS.get(str(config.get("model_type")), FAMILY_STOPS)
     return frozenset(i for i in found if i < vocab_size)

@@ -206,11 +206,9 @@ class Attention:
         out = np.empty((tokens, c.num_key_value_heads, c.hidden_size // c.num_key_value_heads), np.float32)
         for share in self.shares:
             strand, own = step.strands[share.strand], groups[:, share.kv_heads]
-            q, k, v = own[:, :, :-2], own[:, :, -2], own[:, :, -1]
-            q = ops.rotate_and_cache(
-                q.reshape(tokens, -1, c.head_dim), np.ascontiguousarray(k), np.ascontiguousarray(v), cos, sin,
-                step.cache, share.layer, strand.slots,
-            )  # fmt: skip
+            q, k, v = (np.ascontiguousarray(own[:, :, part]) for part in (slice(-2), -2, -1))
+            q = q.reshape(tokens, -1, c.head_dim)
+            q = ops.rotate_and_cache(q, k, v, cos, sin, step.cache, share.layer, strand.slots)
             seen = ops.attention(q, step.cache, share.layer, strand.segments, c.attention_scale, 0, share.pattern)
             out[:, share.kv_heads] = seen.reshape(tokens, len(share.kv_heads), -1)
         return self.dense(out.reshape(tokens, -1))

@@ -66,7 +66,7 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, path: str | Path) -> Tokenizer:
-        """The tokenizer of a checkpoint: tokenizer.json, or tokenizer.model (SentencePiece) converted."""
+        """The tokenizer of a checkpoint: tokenizer.json, or one made of tokenizer.model or of tiktoken's file."""
         return cls(*read_folder(path))
 
     @property

@@ -16,7 +16,8 @@ LARGEST_SENTENCEPIECE = 16 * 2**20  # about 5 MB there
 
 
 def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The content of a checkpoint's tokenizer.json, or its tokenizer.model as one; and of tokenizer_config.json."""
+    """The content of a checkpoint's tokenizer.json, or its tokenizer.model or tiktoken file as one; and of
+    tokenizer_config.json."""
     folder = Path(path)
     config = optional_json(folder / "tokenizer_config.json")
     if is_there(folder / "tokenizer.json", TokenizerError):
@@ -29,9 +30,15 @@ def read_folder(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
             added = _added_of_sentencepiece(optional_json(folder / "added_tokens.json"), config)
         # LlamaTokenizer's own default is to write BOS.
         return sentencepiece.convert(model, added, add_bos=config.get("add_bos_token") is not False), config
+    if is_there(folder / "cl100k_base.tiktoken", TokenizerError):
+        from slmkit.text import tiktoken
+
+        tokens = tiktoken.parse(read_bytes(folder / tiktoken.FILE, LARGEST_SENTENCEPIECE, TokenizerError))
+        with shape_errors("tokenizer_config.json"):
+            return tiktoken.convert(tokens, _added_of_sentencepiece({}, config)), config
     raise TokenizerError(
-        f"{folder} has neither tokenizer.json nor tokenizer.model; copy one of them there from "
-        f"the checkpoint the weights came from"
+        f"{folder} has neither tokenizer.json nor tokenizer.model nor cl100k_base.tiktoken; copy one of them "
+        f"there from the checkpoint the weights came from"
     )
 
 

@@ -25,6 +25,7 @@ COPIED = (
     "generation_config.json",
     "tokenizer.json",
     "tokenizer.model",
+    "cl100k_base.tiktoken",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",

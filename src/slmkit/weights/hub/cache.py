@@ -41,7 +41,7 @@ _LAYOUT = 1
 # What a folder from another program must have before it is used without asking the hub what belongs to it: without
 # these the model would answer otherwise. A file that is noted as not existing need not be there.
 _NEEDED = ("generation_config.json", "tokenizer_config.json")
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "cl100k_base.tiktoken")
 
 
 def hub_folder() -> Path:
