@@ -213,7 +213,7 @@ def test_what_is_no_usable_value_is_named(change, message):
 def test_neutral_settings_of_the_published_file_are_passed_over():
     raw = {"attention_bias": False, "attention_dropout_prob": 0.1, "embedding_dropout_prob": 0.1,
            "auto_map": {"a": "b"}, "ffn_dropout_prob": 0.1, "gegelu_pad_to_256": True,
-           "blocksparse_triton_kernel_block_size": 64, "pad_sequence_to_multiple_of_64": True, "ff_dim_multiplier": None}  # fmt: skip
+           "blocksparse_triton_kernel_block_size": 64, "pad_sequence_to_multiple_of_64": True}  # fmt: skip
     assert Config.from_dict(json.loads(json.dumps(raw))) is not None
 
 

@@ -86,9 +86,7 @@ def _blocks_of(pattern: BlockSparse | None, tokens: int, at_once: int) -> int:
     n_blocks = -(-tokens // BLOCK)
     if pattern is None:
         return n_blocks
-    far = pattern.n_far(max(0, tokens - at_once))
-    each = pattern.size // BLOCK
-    rounds, rest = divmod(far // each, pattern.stride)
-    kept = rounds * len(pattern.kept) + sum(j in pattern.kept for j in range(rest))
-    # A little shorter, a sequence may hold one of the pattern's blocks more.
-    return min(n_blocks, n_blocks - far + (kept + 1) * each)
+    each, stride, kept = pattern.size // BLOCK, pattern.stride, len(pattern.kept)
+    # All of a step's own, the nearest, one begun; of those before them the share that is kept, and at most a round more.
+    far = max(0, n_blocks - (pattern.local + 1) * each - -(-at_once // BLOCK))
+    return min(n_blocks, n_blocks - far * (stride - kept) // stride + kept * each)
