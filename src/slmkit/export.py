@@ -77,6 +77,8 @@ def export_gguf(
     """
     if type not in TYPES:
         raise RequestError(f"type is {shown(type)}; it takes one of {', '.join(TYPES)}")
+    if source.architecture == "phi3small":
+        raise UnsupportedModel("GGUF has no form for phi3small models; run this one from its own files")
     _check_target(source, out, force)
     tensors = _tensors(source)
     types = _types(tensors, TYPES[type])
