@@ -22,18 +22,27 @@ struct Walk {
   Query<L> queries[kMostQueries];
 
   Walk(const Attention& attention, const Queries& share) : a(attention), s(share) {
-    for (int64_t kv = s.kv_begin; kv < s.kv_end; ++kv)
-      for (int64_t row = s.row_begin; row < s.row_end; ++row)
-        for (int64_t h = kv * shared + s.first; h < kv * shared + s.first + s.heads; ++h) {
-          Query<L>& query = queries[count++];
-          query.q = a.q + row * a.q_stride + h * a.cache.head_dim;
-          query.out = a.out + (row * a.heads + h) * a.cache.head_dim;
-          query.position = s.position + row - s.row_begin;
-          sight(query, h);
-          query.largest = -std::numeric_limits<float>::infinity();
-          query.total = 0.0f;
-          for (int64_t d = 0; d < a.cache.head_dim; ++d) query.out[d] = 0.0f;
-        }
+    for (int64_t kv = s.kv_begin; kv < s.kv_end; ++kv) {
+      const int64_t first = kv * shared + s.first, last = first + s.heads;
+      if (a.sparse.local) {  // the rows of a head see a block together
+        for (int64_t h = first; h < last; ++h)
+          for (int64_t row = s.row_begin; row < s.row_end; ++row) add(row, h);
+      } else {
+        for (int64_t row = s.row_begin; row < s.row_end; ++row)
+          for (int64_t h = first; h < last; ++h) add(row, h);
+      }
+    }
+  }
+
+  void add(int64_t row, int64_t head) {
+    Query<L>& query = queries[count++];
+    query.q = a.q + row * a.q_stride + head * a.cache.head_dim;
+    query.out = a.out + (row * a.heads + head) * a.cache.head_dim;
+    query.position = s.position + row - s.row_begin;
+    sight(query, head);
+    query.largest = -std::numeric_limits<float>::infinity();
+    query.total = 0.0f;
+    for (int64_t d = 0; d < a.cache.head_dim; ++d) query.out[d] = 0.0f;
   }
 
   void sight(Query<L>& query, int64_t head) const {
@@ -44,7 +53,10 @@ struct Walk {
     query.near = first > 0 ? first * p.size : 0;
     query.far = (p.stride - p.shifts[head]) % p.stride;
   }
-  int64_t phase(int64_t b) const { return a.sparse.local ? b / a.sparse.size % a.sparse.stride : -1; }
+  int64_t phase(int64_t b) const {
+    if (!a.sparse.local) return -1;
+    return static_cast<uint32_t>(b) / static_cast<uint32_t>(a.sparse.size) % static_cast<uint32_t>(a.sparse.stride);
+  }
 
   // Whether a query of this kv head has block b in its pattern; without one, all have.
   bool has(int64_t b, int64_t kv) {

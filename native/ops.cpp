@@ -153,7 +153,6 @@ Cut cut(const Attention& a, int64_t rows, int64_t sequences) {
   const int64_t shared = a.heads / a.cache.kv_heads;
   Cut c;
   c.heads = std::min<int64_t>(shared, kMostQueries);
-  if (a.sparse.local && rows * shared > kFew) c.heads = 1;  // each sees other blocks
   c.rows = std::max<int64_t>(1, std::min(rows, kMostQueries / c.heads));
   c.kv_heads = 1;
   if (rows * shared <= kFew) {  // heads side by side lie in one piece of memory, which is read faster than many

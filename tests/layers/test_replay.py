@@ -31,6 +31,10 @@ def step(runner, ids, count):
     return made
 
 
+def with_strand(one, **changes):
+    return replace(one, strands=(replace(one.strands[0], **changes),))
+
+
 def both(model, ids, one):
     """The hidden states by replay and by plain calls, each over an empty cache."""
     found = []
@@ -76,9 +80,9 @@ def test_what_changes_between_runs_is_checked_in_each(runner):
     with pytest.raises(ShapeError, match="id 100000 is outside"):
         runner.model.hidden(np.array([100000], np.int32), one)
     with pytest.raises(ShapeError, match="slot 2048 is outside"):
-        runner.model.hidden(ids, replace(one, slots=np.array([64 * 32])))
+        runner.model.hidden(ids, with_strand(one, slots=np.array([64 * 32])))
     with pytest.raises(ShapeError, match="sequence 0 has block 64"):
-        runner.model.hidden(ids, replace(one, segments=replace(one.segments, blocks=np.array([[64]], np.int32))))
+        runner.model.hidden(ids, with_strand(one, segments=replace(one.segments, blocks=np.array([[64]], np.int32))))
     runner.model.hidden(ids, one)  # nothing is left behind
 
 
@@ -88,7 +92,7 @@ def test_few_recordings_are_kept_and_their_memory_is_shared(runner):
         for wide in (1, 2):
             ids, one = step(runner, list(range(1, rows + 1)), rows)
             blocks = np.pad(one.segments.blocks, ((0, 0), (0, wide - 1)))
-            model.hidden(ids, replace(one, segments=replace(one.segments, blocks=blocks)))
+            model.hidden(ids, with_strand(one, segments=replace(one.segments, blocks=blocks)))
     assert len(model.run_layers._by_shape) == MOST_RECORDINGS
     buffers = model.ops._buffers._free
     assert max(map(len, buffers.values())) <= 2 * MOST_RECORDINGS  # not one for each layer of each

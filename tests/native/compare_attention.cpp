@@ -7,6 +7,7 @@ namespace {
 using namespace slm;
 
 constexpr int64_t kKvHeads = 2;
+constexpr int kSparse = -1;  // in place of a window: one near block, and every third
 
 int64_t cell_bytes(CacheType type) { return type == CacheType::f32 ? 4 : type == CacheType::f16 ? 2 : 1; }
 
@@ -67,10 +68,10 @@ struct Written {
 };
 
 std::vector<float> attend(const Kernels& set, const Shape& s, const Written& w, const Queries& q, int64_t window,
-                          bool& guarded) {
+                          const Sparse& sparse, bool& guarded) {
   const int64_t heads = kKvHeads * s.shared;
   std::vector<float> out(static_cast<size_t>(s.length * heads * s.head_dim), 9.0f);
-  const Attention a = {w.layer.cache, w.turned.data(), out.data(), heads * s.head_dim, heads, 0.3f, window};
+  const Attention a = {w.layer.cache, w.turned.data(), out.data(), heads * s.head_dim, heads, 0.3f, window, sparse};
   Room scratch(attention_scratch(s.head_dim));
   set.attention(a, q, scratch.as());
   guarded = scratch.guarded();
@@ -83,8 +84,11 @@ void check_queries(const Kernels& set, const Shape& s, const Written& w, int64_t
   const int64_t end = first + rows < s.length ? first + rows : s.length;
   const Queries q = {order.data(), first, first, end, 0, kKvHeads, 0, s.shared};
   bool guarded = true, unused = true;
-  const std::vector<float> ours = attend(set, s, w, q, window, guarded);
-  const std::vector<float> scalar = attend(kScalar, s, w, q, window, unused);
+  const int32_t shifts[] = {1, 2, 0, 1, 2, 0, 1, 2};
+  const Sparse sparse = window == kSparse ? Sparse{1, 1, 3, shifts} : Sparse{};
+  const int64_t own = window == kSparse ? 0 : window;
+  const std::vector<float> ours = attend(set, s, w, q, own, sparse, guarded);
+  const std::vector<float> scalar = attend(kScalar, s, w, q, own, sparse, unused);
   const std::string what = "attention, " + s.name() + ", " + std::to_string(rows) + " queries from " +
                            std::to_string(first) + ", window " + std::to_string(window);
   report.check_equal(ours.data(), scalar.data(), static_cast<int64_t>(ours.size()), what);
@@ -94,7 +98,7 @@ void check_queries(const Kernels& set, const Shape& s, const Written& w, int64_t
 void check_attention(const Kernels& set, const Shape& s, const Written& w, Report& report) {
   for (const int64_t first : {0, 5, 31, 32, 60, 96})
     for (const int64_t rows : {1, 2, 3, 5, 13})
-      for (const int64_t window : {0, 1, 20, 40}) check_queries(set, s, w, first, rows, window, report);
+      for (const int64_t window : {0, 1, 20, 40, kSparse}) check_queries(set, s, w, first, rows, window, report);
 }
 
 // Around a power of two of tokens, as many as the sliding windows that are published.

@@ -74,6 +74,10 @@ void check_rows(const Kernels& set, int64_t dim, Report& report) {
   set.silu_mul(both.data(), tokens, dim, ours.data());
   kScalar.silu_mul(both.data(), tokens, dim, scalar.data());
   report.check_equal(ours.data(), scalar.data(), count, shape("silu_mul", 0, dim, tokens));
+
+  set.gegelu(both.data(), 20.0f, tokens, dim, ours.data());
+  kScalar.gegelu(both.data(), 20.0f, tokens, dim, scalar.data());
+  report.check_equal(ours.data(), scalar.data(), count, shape("gegelu", 0, dim, tokens));
 }
 
 }  // namespace

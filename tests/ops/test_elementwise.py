@@ -1,4 +1,4 @@
-"""rms_norm, layer_norm and silu_mul."""
+"""rms_norm, layer_norm, silu_mul and gegelu."""
 
 from __future__ import annotations
 
@@ -43,6 +43,24 @@ def test_silu_mul_is_the_reference(dim):
     np.testing.assert_allclose(ours, reference.silu_mul(x), rtol=1e-6, atol=1e-30)  # our exp and NumPy's: 2 units each
 
 
+@pytest.mark.parametrize("dim", DIMS)
+def test_gegelu_is_the_reference(dim):
+    x = draw(5, 2 * dim) * 20
+    for limit in (20.0, 2.0):
+        ours, expected = native.Native(SETS[0]).gegelu(x, limit), reference.gegelu(x, limit)
+        np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-30)  # as silu_mul
+
+
+@pytest.mark.parametrize("name", ["reference", *SETS])
+def test_gegelu_limits_both_halves_and_shows_what_is_not_finite(name):
+    ops = reference if name == "reference" else native.Native(name)
+    gates, linears = [21, 21, 1, -300, np.inf, 1, np.nan], [0, 30, -25, 1, 1, -np.inf, 0]
+    out = ops.gegelu(np.array([gates, linears], np.float32).T.reshape(1, -1), 20.0)[0]
+    np.testing.assert_allclose(out[:3], [20, 420, -19 / (1 + np.exp(-1.702))], rtol=1e-6)
+    assert abs(out[3]) < 1e-30
+    assert np.isnan(out[4:]).all()
+
+
 def test_silu_keeps_its_limits_and_nan():
     gate = np.array([[-np.inf, -200, -90, -88, -0.0, 0, 90, 200, np.inf, np.nan]], np.float32)
     out = native.Native(SETS[0]).silu_mul(np.concatenate((gate, np.ones_like(gate)), -1))[0]
@@ -59,15 +77,18 @@ def test_every_set_gives_the_same_bits_alone_and_in_a_batch(dim, name, threads):
     pairs = draw(40, 2 * dim) * 30
     threads(1)
     scalar = native.Native("scalar")
+    gated = scalar.gegelu(pairs, 20.0)
     layer = scalar.layer_norm(x, w, x[0], 1e-6)
     norm, silu = scalar.rms_norm(x, w, 1e-6), native.Native("scalar").silu_mul(pairs)
     ops = native.Native(name)
     for n in (1, 2, 3):
         threads(n)
         assert ops.rms_norm(x, w, 1e-6).tobytes() == norm.tobytes()
+        assert ops.gegelu(pairs, 20.0).tobytes() == gated.tobytes()
         assert ops.layer_norm(x, w, x[0], 1e-6).tobytes() == layer.tobytes()
         assert ops.silu_mul(pairs).tobytes() == silu.tobytes()
     assert ops.rms_norm(x[7:8], w, 1e-6).tobytes() == norm[7:8].tobytes()
+    assert ops.gegelu(pairs[7:8], 20.0).tobytes() == gated[7:8].tobytes()
     assert ops.layer_norm(x[7:8], w, x[0], 1e-6).tobytes() == layer[7:8].tobytes()
     assert ops.silu_mul(pairs[7:8]).tobytes() == silu[7:8].tobytes()
 

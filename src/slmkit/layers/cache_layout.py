@@ -87,6 +87,6 @@ def _blocks_of(pattern: BlockSparse | None, tokens: int, at_once: int) -> int:
     if pattern is None:
         return n_blocks
     each, stride, kept = pattern.size // BLOCK, pattern.stride, len(pattern.kept)
-    # All of a step's own, the nearest, one begun; of those before them the share that is kept, and at most a round more.
+    # A step's own, the nearest, one begun; of those before them the share that is kept, and at most a round more.
     far = max(0, n_blocks - (pattern.local + 1) * each - -(-at_once // BLOCK))
     return min(n_blocks, n_blocks - far * (stride - kept) // stride + kept * each)

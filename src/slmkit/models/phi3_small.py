@@ -236,11 +236,12 @@ class Block:
         self.self_attn = Attention(config, weights, ops, layer)
         self.post_attention_layernorm = _norm(config, weights, ops, f"{name}.post_attention_layernorm")
         self.mlp = MLP(config, weights, ops, layer)
+        self.add = ops.add
 
     def __call__(self, x: F32, step: Step, cos: F32, sin: F32) -> F32:  # x: (tokens, hidden)
-        x += self.self_attn(self.input_layernorm(x), step, cos, sin)  # in place: x is the step's own
-        x += self.mlp(self.post_attention_layernorm(x))
-        return x
+        x = self.add(x, self.self_attn(self.input_layernorm(x), step, cos, sin))  # into x, which is the step's own
+        out: F32 = self.add(x, self.mlp(self.post_attention_layernorm(x)))
+        return out
 
 
 class Phi3Small:
