@@ -94,6 +94,7 @@ def test_a_checkpoint_without_a_template_has_phi_3_smalls(folder, tokenizer):
         (file_of(SINGLE) + b"YW 256\n", "line 257"),
         (file_of(SINGLE) + b" 256\n", "line 257"),
         (file_of([*SINGLE, b"a" * 1025]), "line 257"),
+        (file_of([*SINGLE, *(b"%01024d" % i for i in range(2048))]), "has over 2097152 bytes of tokens"),
     ],
 )
 def test_a_damaged_vocabulary_is_refused_in_one_sentence(data, message):

@@ -19,6 +19,7 @@ from slmkit.text.pretokenizers import pre_tokenizer
 from slmkit.text.tokenizer_json import bpe_model
 
 FILE = "cl100k_base.tiktoken"  # as Phi-3-small has it
+_MOST_BYTES = 2**21  # the published file has 650,000; each is a place where a token may be cut
 # Phi-3-small's special tokens. Its tokenizer_config.json need not list them: the program beside it knew them.
 _NAMED = {
     100257: "<|endoftext|>", 100258: "<|fim_prefix|>", 100259: "<|fim_middle|>", 100260: "<|fim_suffix|>",
@@ -46,6 +47,8 @@ def parse(data: bytes) -> list[bytes]:
                 "file again"
             )
         tokens.append(token)
+    if sum(map(len, tokens)) > _MOST_BYTES:
+        raise TokenizerError(f"{FILE} has over {_MOST_BYTES} bytes of tokens; is it the right file?")
     if len(set(tokens)) < len(tokens) or sum(len(token) == 1 for token in tokens) < 256:
         raise TokenizerError(f"{FILE} lacks a byte or has a token twice; download it again")
     return tokens
