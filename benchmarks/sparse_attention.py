@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from slmkit.engine.cache import DTYPES, Cache
-from slmkit.models.phi3_small import Config
+from slmkit.models.phi3_small_config import Config
 from slmkit.ops.choose import choose
 from slmkit.ops.segments import BLOCK, Segments
 from slmkit.ops.sparse import BlockSparse

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slmkit.models.phi3_small import Config, expected_tensors
+from slmkit.models.phi3_small import expected_tensors
+from slmkit.models.phi3_small_config import Config
 from slmkit.weights.safetensors import SafetensorsWriter
 
 if TYPE_CHECKING:

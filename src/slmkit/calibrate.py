@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.engine.cache import Cache
+from slmkit.engine.memory import layout_of
 from slmkit.engine.scheduler import Work
 from slmkit.engine.step import assemble
 from slmkit.errors import RequestError
@@ -119,8 +120,10 @@ class Calibrated:
                 self._ops.know(name, tensor)
         self._weights = weights  # their identities stay taken
         self._model = source.family.MODEL(c, weights, self._ops)
-        self._cache = Cache(-(-PIECE // BLOCK), c.num_hidden_layers, c.num_key_value_heads, c.head_dim, "f32")
-        self._hidden = [self._ops.embed(self._model.embed_tokens, np.array(ids, np.int32)) for ids in pieces]
+        layout = layout_of(c)
+        n_blocks = layout.blocks_of(PIECE, PIECE)
+        self._cache = Cache(n_blocks, layout.layers, layout.kv_heads, layout.head_dim, "f32", layout.strands)
+        self._hidden = [self._model.embed(np.array(ids, np.int32)) for ids in pieces]
         self._layer = -1
         self._held: tuple[str, Matrix] | None = None
 
@@ -154,7 +157,7 @@ class Calibrated:
         self._hidden = [self._through(layer, ids, x) for ids, x in zip(self._pieces, self._hidden, strict=True)]
 
     def _through(self, layer: Callable[..., F32], ids: list[int], x: F32) -> F32:
-        line = _Line(ids, self._cache.take(-(-len(ids) // BLOCK)))
+        line = _Line(ids, self._cache.take(-(-len(ids) // BLOCK) * self._cache.n_strands))
         _, step = assemble([Work(line, len(ids))], self._cache)  # type: ignore[arg-type]
         cos, sin = self._model.rope(step.positions, step.lengths)
         out = layer(x, step, cos, sin)

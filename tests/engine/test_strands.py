@@ -15,7 +15,7 @@ from checkpoints import KERNELS, NATIVE, Runner
 from slmkit.engine.cache import GONE, Cache
 from slmkit.engine.step import Engine
 from slmkit.layers.cache_layout import CacheLayout, lay_out
-from slmkit.models.phi3_small import Config
+from slmkit.models.phi3_small_config import Config
 from slmkit.ops.choose import choose
 from slmkit.ops.segments import BLOCK
 from slmkit.ops.sparse import BlockSparse

@@ -14,7 +14,8 @@ import pytest
 import small
 from checkpoints import KERNELS, Runner, relative_errors
 from slmkit.errors import CheckpointError, UnsupportedModel
-from slmkit.models.phi3_small import UNUSED_IDS, Config, expected_tensors
+from slmkit.models.phi3_small import expected_tensors
+from slmkit.models.phi3_small_config import UNUSED_IDS, Config
 from slmkit.ops.segments import BLOCK
 
 sys.path.append(str(Path(__file__).parents[1] / "reference"))

@@ -13,7 +13,7 @@ from slmkit.engine import memory as engine_memory
 from slmkit.engine.cache import block_bytes, default_kind
 from slmkit.errors import NotEnoughMemory
 from slmkit.layers.cache_layout import CacheLayout
-from slmkit.models import phi3_small
+from slmkit.models.phi3_small_config import Config
 from slmkit.ops.segments import BLOCK
 from slmkit.weights.packed import packed_bytes, recipe_formats
 
@@ -82,7 +82,7 @@ def _layout(shape: Shape) -> CacheLayout:
     if shape.architecture != "phi3small":
         return CacheLayout(shape.num_hidden_layers, shape.num_key_value_heads, shape.head_dim)
     numbers = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-    return phi3_small.Config.from_dict({name: getattr(shape, name) for name in numbers}).cache_layout
+    return Config.from_dict({name: getattr(shape, name) for name in numbers}).cache_layout
 
 
 def _block_bytes(shape: Shape, quantization: str) -> int:

@@ -175,12 +175,17 @@ class Phi3:
         self.rope = Rope(config.rotary_dim, config.rope_theta, config.rope_scaling)
         self.run_layers = Replay(ops, self._run_layers)
 
+    def embed(self, ids: NDArray[np.int32]) -> F32:
+        """What the first layer takes: (tokens, hidden)."""
+        x: F32 = self.ops.embed(self.embed_tokens, ids)
+        return x
+
     def hidden(self, ids: NDArray[np.int32], step: Step) -> F32:
         """Last hidden states, before the final norm.   ids: (tokens,).   Returns (tokens, hidden)."""
         return self.run_layers(ids, step, *self.rope(step.positions, step.lengths))
 
     def _run_layers(self, ids: NDArray[np.int32], step: Step, cos: F32, sin: F32) -> F32:
-        x: F32 = self.ops.embed(self.embed_tokens, ids)
+        x = self.embed(ids)
         for layer in self.layers:
             x = layer(x, step, cos, sin)
         return x
