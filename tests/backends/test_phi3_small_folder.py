@@ -7,6 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 import slmkit
@@ -82,6 +83,22 @@ def test_a_packed_folder_has_all_it_needs(folder, tmp_path, capsys):
     packed = json.loads(capsys.readouterr().out.splitlines()[-1])
     with slmkit.load(str(folder), quantize="q8") as model:
         assert model.chat([slmkit.Message("user", "Hello")], max_tokens=5, ignore_eos=True).text == packed["text"]
+
+
+def test_calibrating_sees_what_the_models_own_layers_see(folder):
+    from slmkit.calibrate import Calibrated
+    from slmkit.ops import reference
+    from slmkit.sources.find import open_source
+
+    ids = [int(i) for i in np.random.default_rng(0).integers(0, 256, 200)]
+    watched = Calibrated(open_source(str(folder)), [ids], reference)
+    gram = watched.gram("model.layers.0.self_attn.query_key_value.weight")
+    held = small.tensors(_config(folder))
+    x = held["model.embed_tokens.weight"][ids] * 10.0
+    x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+    x = x * held["model.layers.0.input_layernorm.weight"] + held["model.layers.0.input_layernorm.bias"]
+    np.testing.assert_allclose(gram, x.T @ x, rtol=1e-4, atol=1e-3)
+    assert watched.gram("model.layers.3.mlp.down_proj.weight").shape == (96, 96)
 
 
 def test_show_counts_the_cache_as_the_engine_takes_it(folder, capsys, monkeypatch):
