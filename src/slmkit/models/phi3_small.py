@@ -25,26 +25,39 @@ F32 = NDArray[np.float32]
 
 
 class Attention:
-    """Causal attention, in sparse layers to the nearest blocks and every `blocksparse_vert_stride`-th before them."""
+    """Causal attention, in sparse layers to the nearest blocks and every `blocksparse_vert_stride`-th before them.
+
+    The matrix gives, for each key/value head, its queries, its key and its value. They are put in the order of the
+    strands of the cache, each strand's queries, keys and values together, and what was found back into that of heads.
+    """
 
     def __init__(self, config: Config, weights: Mapping[str, Any], ops: Any, layer: int) -> None:
         name = f"model.layers.{layer}.self_attn"
         self.query_key_value = _linear(ops, weights, f"{name}.query_key_value")
         self.dense = _linear(ops, weights, f"{name}.dense")
         self.config, self.ops, self.shares = config, ops, config.shares[layer]
+        self.shared = config.num_attention_heads // config.num_key_value_heads
+        rows = np.arange((self.shared + 2) * config.num_key_value_heads).reshape(config.num_key_value_heads, -1)
+        heads = np.arange(config.num_attention_heads).reshape(config.num_key_value_heads, -1)
+        own = [list(share.kv_heads) for share in self.shares]
+        self.order = np.concatenate([rows[kv][:, part].ravel() for kv in own for part in (slice(-2), -2, -1)])
+        self.back = np.argsort(np.concatenate([heads[kv].ravel() for kv in own]))
 
     def __call__(self, x: F32, step: Step, cos: F32, sin: F32) -> F32:
         c, ops, tokens = self.config, self.ops, len(x)
-        groups = self.query_key_value(x).reshape(tokens, c.num_key_value_heads, -1, c.head_dim)  # queries, key, value
-        out = np.empty((tokens, c.num_key_value_heads, c.hidden_size // c.num_key_value_heads), np.float32)
+        rows = self.query_key_value(x).reshape(tokens, -1, c.head_dim).take(self.order, axis=1)
+        found = []
         for share in self.shares:
-            strand, own = step.strands[share.strand], groups[:, share.kv_heads]
-            q, k, v = (np.ascontiguousarray(own[:, :, part]) for part in (slice(-2), -2, -1))
-            q = q.reshape(tokens, -1, c.head_dim)
-            q = ops.rotate_and_cache(q, k, v, cos, sin, step.cache, share.layer, strand.slots)
-            seen = ops.attention(q, step.cache, share.layer, strand.segments, c.attention_scale, 0, share.pattern)
-            out[:, share.kv_heads] = seen.reshape(tokens, len(share.kv_heads), -1)
-        return self.dense(out.reshape(tokens, -1))
+            n, strand = len(share.kv_heads), step.strands[share.strand]
+            k = n * self.shared  # queries before it; then n keys and n values
+            q = ops.rotate_and_cache(rows[:, :k], rows[:, k : k + n], rows[:, k + n : k + 2 * n], cos, sin,
+                                     step.cache, share.layer, strand.slots)  # fmt: skip
+            found.append(
+                ops.attention(q, step.cache, share.layer, strand.segments, c.attention_scale, 0, share.pattern)
+            )
+            rows = rows[:, k + 2 * n :]
+        heads = np.concatenate(found, axis=1).reshape(tokens, -1, c.head_dim).take(self.back, axis=1)
+        return self.dense(heads.reshape(tokens, -1))
 
 
 class MLP:
