@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--cache", default="q8", choices=list(DTYPES))
     parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 2048, 4096, 8192])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--every", type=int, default=1, help="of a prompt, run every so many-th step only")
     parser.add_argument("--kernels", default="auto")
     args = parser.parse_args()
     ops = choose(args.kernels)
@@ -41,19 +42,21 @@ def main() -> None:
     print(f"{'':>16} {'dense':>8} {'sparse':>8} {'ratio':>6} {'pairs':>6}")
     for length in args.lengths:
         data = filled(length, args.cache)
-        prefill = [(at, min(STEP, length - at)) for at in range(0, length, STEP)]
-        compare(f"prefill {length}", ops, data, prefill, share_of_pairs(0, length), args.rounds)
-        compare(f"decode {length}", ops, data, [(length - 1, 1)] * 20, share_of_pairs(length - 1, length), args.rounds)
+        prefill = [(at, min(STEP, length - at)) for at in range(0, length, STEP)][args.every // 2 :: args.every]
+        compare(f"prefill {length}", ops, data, prefill, args.rounds)
+        compare(f"decode {length}", ops, data, [(length - 1, 1)] * 20, args.rounds)
 
 
-def compare(name: str, ops: Any, data: np.ndarray, steps: list[tuple[int, int]], pairs: float, rounds: int) -> None:
+def compare(name: str, ops: Any, data: np.ndarray, steps: list[tuple[int, int]], rounds: int) -> None:
     times: list[tuple[float, float]] = []
     for _ in range(rounds + 1):
         times.append((run(ops, data, steps, [None] * len(PATTERNS)), run(ops, data, steps, PATTERNS)))
     dense, sparse = (median(each) * 1e3 for each in zip(*times[1:], strict=True))
     ratio = median(sparse / dense for dense, sparse in times[1:])
     calls = 1 if name.startswith("prefill") else len(steps)
-    print(f"{name:>16} {dense / calls:8.2f} {sparse / calls:8.2f} {ratio:6.2f} {pairs:6.2f}", flush=True)
+    print(
+        f"{name:>16} {dense / calls:8.2f} {sparse / calls:8.2f} {ratio:6.2f} {share_of_pairs(steps):6.2f}", flush=True
+    )
 
 
 def run(ops: Any, data: np.ndarray, steps: list[tuple[int, int]], patterns: list[BlockSparse | None]) -> float:
@@ -68,13 +71,14 @@ def run(ops: Any, data: np.ndarray, steps: list[tuple[int, int]], patterns: list
     return time.perf_counter() - began
 
 
-def share_of_pairs(first: int, length: int) -> float:
-    """Of the pairs of a causal query and key that all heads of a dense layer have."""
-    seen = 0
-    for begin in range(first, length, STEP):
-        rows = np.arange(begin, min(begin + STEP, length))
-        seen += sum(int(pattern.visible(rows, np.arange(length)).sum()) for pattern in PATTERNS)
-    return seen / (CONFIG.num_attention_heads * sum(range(first + 1, length + 1)))
+def share_of_pairs(steps: list[tuple[int, int]]) -> float:
+    """Of the pairs of causal queries and keys that all heads of a dense layer have."""
+    seen = whole = 0
+    for at, count in steps:
+        rows = np.arange(at, at + count)
+        seen += sum(int(pattern.visible(rows, np.arange(at + count)).sum()) for pattern in PATTERNS)
+        whole += CONFIG.num_attention_heads * int((rows + 1).sum())
+    return seen / whole
 
 
 def filled(length: int, kind: str) -> np.ndarray:
