@@ -10,7 +10,7 @@ GPT_2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)
 _ENGLISH = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _REST = r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 CL100K = _ENGLISH + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*" + _REST
-# As tiktoken itself has it: blanks at the very end stay together, with the line breaks among them.
+# As tiktoken itself has it (Phi-3-small): blanks at the very end stay together, with the line breaks among them.
 CL100K_TIKTOKEN = CL100K.removesuffix(_REST) + r"|\s++\z" + _REST
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 O200K = (
@@ -34,7 +34,6 @@ PRETOKENIZERS = {
     "gpt-2": Pretokenizer((GPT_2,)),
     "phi-2": Pretokenizer((GPT_2,)),
     "dbrx": Pretokenizer((CL100K,)),  # Phi-4
-    "cl100k-tiktoken": Pretokenizer((CL100K_TIKTOKEN,)),  # Phi-3-small
     "llama-bpe": Pretokenizer((CL100K,), whole_words_first=True),
     "llama3": Pretokenizer((CL100K,), whole_words_first=True),
     "gpt-4o": Pretokenizer((O200K,)),  # Phi-4-mini
@@ -42,11 +41,10 @@ PRETOKENIZERS = {
 }
 
 
-def pre_tokenizer(name: str) -> dict[str, Any]:
-    """One of PRETOKENIZERS in the format of tokenizer.json."""
-    steps: list[dict[str, Any]] = [
-        {"type": "Split", "pattern": {"Regex": step}, "behavior": "Isolated", "invert": False}
-        for step in PRETOKENIZERS[name].steps
+def pre_tokenizer(steps: tuple[str, ...]) -> dict[str, Any]:
+    """Byte-level splitting by these steps (see Pretokenizer) in the format of tokenizer.json."""
+    splits: list[dict[str, Any]] = [
+        {"type": "Split", "pattern": {"Regex": step}, "behavior": "Isolated", "invert": False} for step in steps
     ]
     last = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    return {"type": "Sequence", "pretokenizers": [*steps, last]}
+    return {"type": "Sequence", "pretokenizers": [*splits, last]}

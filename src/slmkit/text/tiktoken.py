@@ -15,7 +15,7 @@ from typing import Any
 from slmkit.errors import TokenizerError
 from slmkit.text.bounds import LONGEST_PIECE, MOST_PIECES
 from slmkit.text.decoding import byte_level_bytes
-from slmkit.text.pretokenizers import pre_tokenizer
+from slmkit.text.pretokenizers import CL100K_TIKTOKEN, pre_tokenizer
 from slmkit.text.tokenizer_json import bpe_model
 
 FILE = "cl100k_base.tiktoken"  # as Phi-3-small has it
@@ -71,7 +71,7 @@ def convert(tokens: Sequence[bytes], added: Sequence[Mapping[str, Any]]) -> dict
         "padding": None,
         "added_tokens": list(added) or _phi3_small(len(tokens)),
         "normalizer": None,
-        "pre_tokenizer": pre_tokenizer("cl100k-tiktoken"),
+        "pre_tokenizer": pre_tokenizer((CL100K_TIKTOKEN,)),
         "post_processor": None,
         "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
         "model": bpe_model(vocab, merges),

@@ -81,7 +81,7 @@ def _byte_level(vocabulary: Vocabulary) -> dict[str, Any]:
         "padding": None,
         "added_tokens": vocabulary.added_tokens(),
         "normalizer": None,
-        "pre_tokenizer": pre_tokenizer(name),
+        "pre_tokenizer": pre_tokenizer(PRETOKENIZERS[name].steps),
         "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
         "model": bpe_model(vocab, vocabulary.merges, ignore_merges=PRETOKENIZERS[name].whole_words_first),
     }
