@@ -308,6 +308,18 @@ struct KernelSet {
     perform([=, k = kernels] { slm::silu_mul(*k, in, tokens, dim, to); });
   }
 
+  void route(const Array& scores, float eps, const Output& chosen, const Output& weights) const {
+    const float* in = floats(scores, "scores", 2);
+    const int64_t tokens = length(scores, 0), experts = length(scores, 1);
+    if (experts < 2) shape_error("scores are of " + std::to_string(experts) + " experts; two are chosen");
+    float* to = result(weights, {tokens, 2});
+    check_type<int32_t>(chosen, "chosen", "int32");
+    check_shape(chosen, "chosen", {tokens, 2});
+    check_contiguous(chosen, "chosen");
+    auto* ids = static_cast<int32_t*>(chosen.data());
+    perform([=] { slm::route(in, tokens, experts, eps, ids, to); });
+  }
+
   void add(const Output& x, const Array& y) const {
     const float* terms = floats(y, "y", 2);
     float* to = result(x, {length(y, 0), length(y, 1)});
@@ -485,6 +497,7 @@ NB_MODULE(_native, m) {
       .def("layer_norm", &KernelSet::layer_norm, "x"_a.noconvert(), "weight"_a.noconvert(), "bias"_a.noconvert(), "eps"_a,
            "out"_a.noconvert())
       .def("silu_mul", &KernelSet::silu_mul, "gate_up"_a.noconvert(), "out"_a.noconvert())
+      .def("route", &KernelSet::route, "scores"_a.noconvert(), "eps"_a, "chosen"_a.noconvert(), "weights"_a.noconvert())
       .def("add", &KernelSet::add, "x"_a.noconvert(), "y"_a.noconvert())
       .def("gegelu", &KernelSet::gegelu, "x"_a.noconvert(), "limit"_a, "out"_a.noconvert())
       .def("rotate_and_cache", &KernelSet::rotate_and_cache, "q"_a.noconvert(), "k"_a.noconvert(), "v"_a.noconvert(),

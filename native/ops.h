@@ -20,6 +20,8 @@ void rms_norm(const Kernels& kernels, const float* x, const float* weight, float
 void layer_norm(const Kernels& kernels, const float* x, const float* weight, const float* bias, float eps, int64_t tokens,
                 int64_t dim, float* out);
 void silu_mul(const Kernels& kernels, const float* x, int64_t tokens, int64_t dim, float* out);
+// Sparsemixer: of each token's scores [tokens, experts] the two largest, and a weight for each (ops/reference.py: route).
+void route(const float* scores, int64_t tokens, int64_t experts, float eps, int32_t* chosen, float* weights);
 // x += y.
 void add(float* x, const float* y, int64_t count);
 void gegelu(const Kernels& kernels, const float* x, float limit, int64_t tokens, int64_t dim, float* out);

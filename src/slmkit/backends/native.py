@@ -222,10 +222,14 @@ def _cost_of_a_token(weights: Weights, config: Any) -> dict[str, int]:
     """Weight bytes that a decoded token reads; its multiply-adds in the layers, the head, and for each key it sees."""
     head = "model.embed_tokens.weight" if config.tie_word_embeddings else "lm_head.weight"
     matrices = {name: m for name, m in weights.items() if isinstance(m, Matrix)}
-    layers = [m for name, m in matrices.items() if name.startswith("model.layers.")]
+    layers = [m for name, m in matrices.items() if name.startswith("model.layers.") and ".experts." not in name]
+    experts = [m for name, m in matrices.items() if ".experts." in name]
+    share = config.num_experts_per_tok / config.num_local_experts if experts else 0
     return {
-        "token_bytes": sum(m.nbytes for m in layers) + matrices[head].nbytes,
-        "layer_macs": sum(m.n * m.k for m in layers),
+        "token_bytes": sum(m.nbytes for m in layers)
+        + matrices[head].nbytes
+        + int(share * sum(m.nbytes for m in experts)),
+        "layer_macs": sum(m.n * m.k for m in layers) + int(share * sum(m.n * m.k for m in experts)),
         "head_macs": matrices[head].n * matrices[head].k,
         "attention_macs": 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim,
     }

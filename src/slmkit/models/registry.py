@@ -11,7 +11,11 @@ from slmkit.untrusted import shown
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ARCHITECTURES = {"phi3": "slmkit.models.phi3", "phi3small": "slmkit.models.phi3_small"}
+ARCHITECTURES = {
+    "phi3": "slmkit.models.phi3",
+    "phi3small": "slmkit.models.phi3_small",
+    "phimoe": "slmkit.models.phimoe",
+}
 
 
 def architecture(config: Mapping[str, Any]) -> Any:

@@ -156,6 +156,11 @@ class Native:
         self._set.layer_norm(x, weight, bias, eps, out)
         return out
 
+    def route(self, scores: F32, eps: float) -> tuple[NDArray[np.int32], F32]:
+        chosen, weights = np.empty((len(scores), 2), np.int32), np.empty((len(scores), 2), np.float32)
+        self._set.route(scores, eps, chosen, weights)
+        return chosen, weights
+
     def silu_mul(self, gate_up: F32) -> F32:
         out = self._new((gate_up.shape[0], gate_up.shape[1] // 2))
         self._set.silu_mul(gate_up, out)

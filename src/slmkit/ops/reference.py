@@ -31,6 +31,7 @@ __all__ = [
     "rms_norm",
     "rotate",
     "rotate_and_cache",
+    "route",
     "silu_mul",
     "write_cache",
 ]
@@ -122,6 +123,27 @@ def rotate(x: F32, cos: F32, sin: F32) -> F32:
     c, s = cos[:, None], sin[:, None]
     a, b, rest = x[..., :pairs], x[..., pairs : 2 * pairs], x[..., 2 * pairs :]
     return np.concatenate((a * c - b * s, b * c + a * s, rest), axis=-1)
+
+
+def route(scores: F32, eps: float) -> tuple[NDArray[np.int32], F32]:
+    """Sparsemixer at inference: two experts for each token, and their weights, which do not add up to 1.
+
+    scores: (tokens, experts), at least two of them.   Returns chosen (tokens, 2) int32 and weights (tokens, 2).
+    In each round the largest score is chosen; its weight is the softmax over the scores that are within 2 * eps of it,
+    relative to max(|score|, largest). The first choice has no part in the second round.
+    Source: arXiv 2409.12136; the thresholds as in the published model's own code.
+    """
+    tokens = np.arange(len(scores))
+    chosen, weights = np.empty((len(scores), 2), np.int32), np.empty((len(scores), 2), np.float32)
+    left = scores.copy()
+    for turn in range(2):
+        best = chosen[:, turn] = left.argmax(-1)
+        top = left[tokens, best][:, None]
+        with np.errstate(invalid="ignore", divide="ignore"):  # all scores 0: NaN, which drops nothing
+            dropped = (top - scores) / np.maximum(np.abs(scores), top) > np.float32(2 * eps)
+            weights[:, turn] = 1 / np.where(dropped, np.float32(0), np.exp(left - top)).sum(-1)
+        left[tokens, best] = -np.inf
+    return chosen, weights
 
 
 def silu_mul(gate_up: F32) -> F32:

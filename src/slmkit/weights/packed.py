@@ -36,6 +36,8 @@ from slmkit.weights.tensors import Shape
 LAYOUT = "2"
 # Recipe -> format of the layers' matrices, format of embedding and head: those are the most sensitive to rounding.
 RECIPES = {"q4": ("q4_s", "q8"), "q8": ("q8", "q8")}
+# A router's scores decide which experts run at all, and it is a few thousandths of a layer: kept in float32.
+_ROUTERS = ".block_sparse_moe.gate.weight"
 _TABLES = ("model.embed_tokens.weight", "lm_head.weight")
 _DTYPES = {np.uint8: "U8", np.int8: "I8", np.float16: "F16"}
 
@@ -51,7 +53,8 @@ def is_packed(metadata: Mapping[str, str]) -> bool:
 def recipe_formats(expected: Mapping[str, Shape], quantization: str) -> dict[str, str | None]:
     """The format that the recipe gives to each tensor; None for what stays float32: all that is no matrix."""
     return {
-        name: RECIPES[quantization][name in _TABLES] if len(shape) == 2 else None for name, shape in expected.items()
+        name: RECIPES[quantization][name in _TABLES] if len(shape) == 2 and not name.endswith(_ROUTERS) else None
+        for name, shape in expected.items()
     }
 
 
@@ -96,7 +99,9 @@ def read_packed(file: SafetensorsFile, expected: Mapping[str, Shape]) -> dict[st
     for format, name, n, k in matrices:
         found[name] = Matrix(format, n, k, *(_stored(file, *tensor) for tensor in _matrix_plan(name, format, (n, k))))
     check_shapes(expected, {name: (n, k) for _, name, n, k in matrices} | plain, file.path)
-    found |= {name: _stored(file, name, "F32", shape) for name, shape in plain.items()}
+    for name, shape in plain.items():
+        values = _stored(file, name, "F32", shape)
+        found[name] = Matrix("f32", *shape, values) if len(shape) == 2 else values
     return {name: found[name] for name in expected}
 
 
