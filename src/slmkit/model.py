@@ -30,6 +30,7 @@ def load(
     quantize: str | None = None,
     cache: str | None = None,
     kernels: str | None = None,
+    memory: str | None = None,
     offline: bool | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     notice: Callable[[str], None] | None = None,
@@ -40,7 +41,7 @@ def load(
     are packed; notice(line) with what a person should know, such
     as a context smaller than the model's.   Raises ModelNotFound, ModelError, NotEnoughMemory.
     """
-    options = LoadOptions(threads, ctx, quantize, cache, kernels, offline)
+    options = LoadOptions(threads, ctx, quantize, cache, kernels, memory, offline)
     named = os.fspath(name) if isinstance(name, os.PathLike) else name
     return Model(open_backend(named, options, progress=progress, notice=notice))
 

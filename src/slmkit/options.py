@@ -97,6 +97,9 @@ class LoadOptions(_Checked):
         choices=CACHE_TYPES,
     )
     kernels: str | None = option("kernel set; default is the best this processor has", str, choices=KERNELS)
+    memory: str | None = option(
+        "most memory to use, such as 16GB; experts beyond it are read from disk when a token needs them; default is "
+        "what is free", str)  # fmt: skip
     offline: bool | None = option("use only what is on this machine; fetch nothing", bool)
 
 

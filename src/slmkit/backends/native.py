@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from slmkit.backends.base import Capabilities
 from slmkit.engine.cache import Cache, default_kind
 from slmkit.engine.job import Task
-from slmkit.engine.memory import CachePlan, layout_of, plan_cache
+from slmkit.engine.memory import CachePlan, ExpertBytes, free_bytes, layout_of, memory_bytes, plan_experts
+from slmkit.engine.residency import bound_experts
 from slmkit.engine.scheduler import STEP_TOKENS
 from slmkit.engine.step import Engine
 from slmkit.engine.worker import Events, Worker
@@ -184,9 +185,13 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
     layout = layout_of(config)
     most = config.max_position_embeddings
     told = min(source.ctx, most) if source.ctx else None  # Ollama, too, cuts what its store asks for
-    plan = plan_cache(most, options.ctx or told, layout, kind, planned.n_bytes)
+    free = min(free_bytes(), memory_bytes(options.memory)) if options.memory else free_bytes()
+    sizes = ExpertBytes(planned.n_bytes, planned.expert_bytes, planned.expert_bytes // config.num_hidden_layers)
+    plan, expert_budget = plan_experts(most, options.ctx or told, layout, kind, sizes, free)
     ops = choose(options.kernels or "auto", options.threads)
     weights = take_weights(planned, ops=ops, progress=progress)
+    model = source.family.MODEL(config, weights, ops)
+    experts_told = bound_experts(model, expert_budget) if expert_budget < planned.expert_bytes else ""
     facts = {
         "name": name,
         "path": str(source.path),
@@ -197,18 +202,19 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
         **_cost_of_a_token(weights, config),
         "kernels": ops.description,
         "kernel_set": ops.NAME,
+        **({"resident_expert_bytes": expert_budget} if planned.expert_bytes else {}),
         "context": plan.context,
         "model_context": most,
         "cache_bytes_per_token": plan.bytes_per_token,
         "vocabulary": config.vocab_size,
     }
-    for line in (plan.note if plan.context < most else "", getattr(ops, "hint", "")):
+    for line in (plan.note if plan.context < most else "", experts_told, getattr(ops, "hint", "")):
         if line and notice:
             notice(line)
     return Loaded(
         source=source,
         config=config,
-        model=source.family.MODEL(config, weights, ops),
+        model=model,
         cache=Cache(plan.n_blocks, layout.layers, layout.kv_heads, layout.head_dim, kind, layout.strands),
         plan=plan,
         tokenizer=tokenizer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from slmkit.engine.scheduler import STEP_TOKENS
 from slmkit.errors import NotEnoughMemory, OptionError
 from slmkit.layers.cache_layout import CacheLayout
 from slmkit.ops.segments import BLOCK
+from slmkit.untrusted import shown
 
 CGROUP = Path("/sys/fs/cgroup")
 RESERVE = 0.1  # of what is free stays free, for activations and for other programs
+_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "kb": 10**3, "mb": 10**6, "gb": 10**9,
+          "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}  # fmt: skip
 MOST_CONTEXTS = 16  # the cache is never made for more than this many full contexts
 
 
@@ -33,6 +37,15 @@ class CachePlan:
     note: str
 
 
+@dataclass(frozen=True)
+class ExpertBytes:
+    """Bytes of all weights, of the experts among them, and of one layer's experts."""
+
+    total: int
+    experts: int
+    layer: int
+
+
 def free_bytes() -> int:
     """Memory that can be used now: what the system calls available, or what the container's limit leaves."""
     free = psutil.virtual_memory().available
@@ -44,6 +57,39 @@ def free_bytes() -> int:
         return max(0, min(free, limit - used + int(stat.get("inactive_file", 0))))
     except (OSError, ValueError):  # no such file, or "max"
         return free
+
+
+def memory_bytes(text: str) -> int:
+    """An amount of memory: a number and KB, MB, GB or GiB.   Raises OptionError."""
+    found = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,9})?)\s*([KMG]?i?B?)\s*", text, re.IGNORECASE)
+    unit = found[2].lower() if found else ""
+    if not found or unit not in _UNITS or not float(found[1]):
+        raise OptionError(f"memory is {shown(text)}; it takes a number of bytes or with a unit: 16GB, 12.5GiB, 800MB")
+    return int(float(found[1]) * _UNITS[unit])
+
+
+def plan_experts(
+    model_context: int,
+    asked: int | None,
+    layout: CacheLayout,
+    kind: str,
+    weights: ExpertBytes,
+    free: int,
+) -> tuple[CachePlan, int]:
+    """As plan_cache for a model whose experts need not all be in memory; and the bytes of experts that may be.
+
+    Experts come first, with up to three quarters of what the other weights leave; a context that was asked for comes
+    before them, as long as the experts of one layer fit: a step of many tokens uses them all.
+    """
+    fixed = weights.total - weights.experts
+    try:
+        plan = plan_cache(model_context, asked, layout, kind,
+                          fixed + min(weights.experts, max(weights.layer, (free - fixed) * 3 // 4)), free)  # fmt: skip
+    except NotEnoughMemory:
+        plan = plan_cache(model_context, asked, layout, kind, fixed + weights.layer, free)
+    one = block_bytes(layout.layers, layout.kv_heads, layout.head_dim, kind)
+    left = int((free - fixed) * (1 - RESERVE)) - plan.n_blocks * one
+    return plan, min(weights.experts, max(weights.layer, left))
 
 
 def plan_cache(

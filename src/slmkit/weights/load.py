@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,7 @@ class WeightPlan:
     quantization: str
     formats: Formats
     n_bytes: int
+    expert_bytes: int = 0  # of these, in experts
 
 
 def plan_weights(source: TensorSource, expected: Mapping[str, Shape], quantize: str | None = None) -> WeightPlan:
@@ -88,8 +89,11 @@ def plan_weights(source: TensorSource, expected: Mapping[str, Shape], quantize: 
     else:
         formats = {name: format for name in expected if (format := source.kept_format(name))}
         quantization = _types(source, formats) or "none"
-    dense = sum(source.n_bytes(name) for name in expected if name not in formats)
-    return WeightPlan(source, expected, quantization, formats, dense + packed_bytes(expected, formats))
+    return WeightPlan(source, expected, quantization, formats, *(
+        sum(source.n_bytes(name) for name in names if name not in formats)
+        + packed_bytes(expected, {name: formats[name] for name in names if name in formats})
+        for names in (expected, experts_among(expected))
+    ))  # fmt: skip
 
 
 def load_weights(
@@ -124,6 +128,11 @@ def take_weights(plan: WeightPlan, *, ops: Any = None, progress: Progress | None
                    plan.quantization)  # fmt: skip
 
 
+def experts_among(names: Iterable[str]) -> list[str]:
+    """Those that only some tokens read."""
+    return [name for name in names if ".experts." in name]
+
+
 def default_quantization(expected: Mapping[str, Shape]) -> str:
     """q4; q8 for a model of fewer than FEW_WEIGHTS weights."""
     return "q8" if sum(math.prod(shape) for shape in expected.values()) < FEW_WEIGHTS else "q4"
@@ -138,7 +147,9 @@ def _plan_of_packed(source: TensorSource, expected: Mapping[str, Shape], quantiz
             f"quantize is {quantize}, but {source.where} is packed as {held} already; leave quantize out, "
             "or give the original model"
         )
-    return WeightPlan(source, expected, held, {}, sum(int(tensor.nbytes) for tensor in tensors.values()))
+    n_bytes = sum(int(tensor.nbytes) for tensor in tensors.values())
+    experts = sum(int(tensors[name].nbytes) for name in experts_among(expected))
+    return WeightPlan(source, expected, held, {}, n_bytes, experts)
 
 
 def _types(source: TensorSource, formats: Formats) -> str:
