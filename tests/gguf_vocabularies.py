@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from slmkit.models.gguf_config import write_config
+from slmkit.models.gguf_metadata import write_config
 from slmkit.models.gguf_names import gguf_name
 from slmkit.models.phi3 import Config, expected_tensors
 from slmkit.text.decoding import byte_level_bytes

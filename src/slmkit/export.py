@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError, RequestError, StorageError, TemplateError, UnsupportedModel
-from slmkit.models.gguf_config import QUANTIZATION_VERSION, write_config, write_factors
+from slmkit.models.gguf_config import QUANTIZATION_VERSION
+from slmkit.models.gguf_metadata import write_config, write_factors
 from slmkit.models.gguf_names import gguf_name
-from slmkit.ops.matrix import GROUP, TILE, Matrix
+from slmkit.ops.matrix import GROUP, QUANTIZED, TILE, Matrix
 from slmkit.ops.pack import NOT_FINITE, as_f32, packer, unpack
 from slmkit.options import Options
 from slmkit.sources.base import Source
@@ -43,6 +44,7 @@ TYPES = {
     "q4_0": ("Q4_0", "Q8_0"),
 }
 _TABLES = ("model.embed_tokens.weight", "lm_head.weight")
+_ROUTERS = ".block_sparse_moe.gate.weight"
 _FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7, "BF16": 32}  # general.file_type, a hint for people
 _OWN = {
     "q4": "Q4_0",
@@ -85,15 +87,21 @@ def export_gguf(
     factors = write_factors(source.config)
     metadata = _metadata(source, types)
     names = {name: gguf_name(source.architecture, name) for name in tensors}
+    stacks: dict[str, list[str]] = {}  # in GGUF the experts of a layer are one tensor
+    for name, in_gguf in names.items():
+        stacks.setdefault(in_gguf, []).append(name)
     plan = [(name, "F32", values.shape) for name, values in factors.items()]
-    plan += [(names[name], types[name], tensor.shape) for name, tensor in tensors.items()]
+    for in_gguf, (first, *others) in stacks.items():
+        shape = tensors[first].shape
+        plan.append((in_gguf, types[first], (1 + len(others), *shape) if in_gguf.endswith("_exps.weight") else shape))
     waiting = source.tensors.total_bytes
     with GGUFWriter(out, metadata, plan, waiting=lambda: progress(WAITING, 0, waiting)) as writer:
         writer.begin()
         for name, values in factors.items():
             writer.append(name, values)
         done, total = 0, sum(prod(tensor.shape) for tensor in tensors.values())
-        for name, tensor in tensors.items():
+        for name in (name for stack in stacks.values() for name in stack):
+            tensor = tensors[name]
             for piece in _written(name, tensor, types[name], source, ops):
                 writer.append(names[name], piece)
                 progress(WRITING, done * writer.n_bytes // total, writer.n_bytes)
@@ -124,18 +132,19 @@ def _tensors(source: Source) -> dict[str, _Tensor]:
     found = read_packed(files.files[0], expected)
     return {
         name: _Tensor(expected[name], tensor.format, tensor)
-        if isinstance(tensor, Matrix)
-        else _Tensor(tensor.shape, "F32")
+        if isinstance(tensor, Matrix) and tensor.format in QUANTIZED
+        else _Tensor(expected[name], "F32")
         for name, tensor in found.items()
     }
 
 
 def _types(tensors: Mapping[str, _Tensor], wanted: tuple[str, str] | None) -> dict[str, str]:
-    """GGUF's type for each tensor: vectors are F32, as llama.cpp demands."""
+    """GGUF's type for each tensor: vectors and routers are F32, as llama.cpp demands."""
     types = {}
     for name, tensor in tensors.items():
         own = _OWN.get(tensor.kind)
-        kind = "F32" if len(tensor.shape) < 2 else wanted[name in _TABLES] if wanted else own
+        vector = len(tensor.shape) < 2 or name.endswith(_ROUTERS)
+        kind = "F32" if vector else wanted[name in _TABLES] if wanted else own
         if kind is None:
             raise UnsupportedModel(
                 f"{name} is {tensor.kind}, which is not written as it is; ask for --type q8_0, f16 or another, or copy "

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from slmkit.errors import CheckpointError, SlmError, UnsupportedModel
-from slmkit.models.gguf_config import SOURCE, decimal, read_config, write_config, write_factors
+from slmkit.models.gguf_config import SOURCE, decimal, read_config
+from slmkit.models.gguf_metadata import write_config, write_factors
 from slmkit.models.phi3 import Config
 
 MINI = {

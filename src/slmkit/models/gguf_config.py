@@ -1,4 +1,4 @@
-"""The settings that a GGUF file's metadata hold, in the words of config.json, and the way back.
+"""The settings that a GGUF file's metadata hold, in the words of config.json; gguf_metadata.py is the way back.
 
 The words are those of llama.cpp's converters. A file is read to the same settings as the checkpoint it was made from,
 so that models/phi3.py checks and runs both alike.
@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError, UnsupportedModel
-from slmkit.models import phi3
 from slmkit.models.config import ConfigReader
 from slmkit.untrusted import shown
 
 SOURCE = "the GGUF file"  # what messages call the settings
+# Of the published Phi-3.5-MoE; its GGUF files do not hold them.
+ROUTER_EPS, MSCALE = 0.01, 1.243163121016122
 QUANTIZATION_VERSION = 2  # of the block layouts; older ones lie differently in memory
 
 # In models/config.py's sense: they change no number.
@@ -49,47 +50,6 @@ def read_config(metadata: Mapping[str, Any], tensors: Tensors, tensor: Values) -
     CheckpointError for values that cannot be.
     """
     return CONFIGS[_architecture(metadata)](metadata, tensors, tensor)
-
-
-def write_config(config: phi3.Config) -> dict[str, Any]:
-    """The `phi3.*` metadata of a model: whole numbers as int, the others as float.
-
-    Raises UnsupportedModel for heads whose features are not those of the model divided among them: llama.cpp expects
-    an attn_output of [features, features].
-    """
-    if config.head_dim * config.num_attention_heads != config.hidden_size:
-        raise UnsupportedModel(
-            f"{config.num_attention_heads} heads of {config.head_dim} features in a model of {config.hidden_size} "
-            "cannot be written into a GGUF file: llama.cpp does not load such a phi3"
-        )
-    keys: dict[str, Any] = {
-        "context_length": config.max_position_embeddings,
-        "rope.scaling.original_context_length": (
-            config.rope_scaling.original_context if config.rope_scaling else config.max_position_embeddings
-        ),
-        "embedding_length": config.hidden_size,
-        "feed_forward_length": config.intermediate_size,
-        "block_count": config.num_hidden_layers,
-        "attention.head_count": config.num_attention_heads,
-        "attention.head_count_kv": config.num_key_value_heads,
-        "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
-        "rope.dimension_count": config.rotary_dim,
-        "rope.freq_base": config.rope_theta,
-        "attention.sliding_window": config.sliding_window,
-        "vocab_size": config.vocab_size,
-    }
-    if config.rope_scaling:
-        keys["rope.scaling.attn_factor"] = config.rope_scaling.attention_factor
-    return {f"phi3.{key}": value for key, value in keys.items()}
-
-
-def write_factors(config: phi3.Config) -> dict[str, NDArray[np.float32]]:
-    """The tensors that hold LongRoPE's factors, by name; none for plain RoPE."""
-    rope = config.rope_scaling
-    if rope is None:
-        return {}
-    tables = {"rope_factors_long.weight": rope.long, "rope_factors_short.weight": rope.short}
-    return {name: np.asarray(values, np.float32) for name, values in tables.items()}
 
 
 def decimal(value: float) -> float:
@@ -130,10 +90,38 @@ def _architecture(metadata: Mapping[str, Any]) -> str:
 
 
 def _phi3_config(metadata: Mapping[str, Any], tensors: Tensors, tensor: Values) -> dict[str, Any]:
-    read = _reader(metadata, "phi3")
+    read, config = _decoder_config("phi3", metadata, tensors, tensor)
+    read.finish(neutral=frozenset(f"phi3.{key}" for key in _NEUTRAL_SUFFIXES))
+    return config
+
+
+def _phimoe_config(metadata: Mapping[str, Any], tensors: Tensors, tensor: Values) -> dict[str, Any]:
+    """The files keep neither the router's threshold nor LongRoPE's factors on cos and sin, and llama.cpp computes with
+    others; the weights are the published model's, so what it was trained with is taken.
+    """
+    read, config = _decoder_config("phimoe", metadata, tensors, tensor)
+    config |= {
+        "num_local_experts": read.integer("phimoe.expert_count"),
+        "num_experts_per_tok": read.integer("phimoe.expert_used_count"),
+        "router_jitter_noise": ROUTER_EPS,
+        "attention_bias": True,
+        "lm_head_bias": True,
+    }
+    if config["rope_scaling"]:
+        config["rope_scaling"].pop("attention_factor", None)
+        config["rope_scaling"] |= {"short_mscale": MSCALE, "long_mscale": MSCALE}
+    read.finish(neutral=frozenset(f"phimoe.{key}" for key in _NEUTRAL_SUFFIXES))
+    return config
+
+
+def _decoder_config(
+    name: str, metadata: Mapping[str, Any], tensors: Tensors, tensor: Values
+) -> tuple[ConfigReader, dict[str, Any]]:
+    """What both families have."""
+    read = _reader(metadata, name)
 
     def whole(key: str, default: int | None = None) -> int:
-        return read.integer(f"phi3.{key}", default)
+        return read.integer(f"{name}.{key}", default)
 
     heads, hidden, layers = whole("attention.head_count"), whole("embedding_length"), whole("block_count")
     kv_heads, context = whole("attention.head_count_kv", default=heads), whole("context_length")
@@ -142,10 +130,10 @@ def _phi3_config(metadata: Mapping[str, Any], tensors: Tensors, tensor: Values) 
                  "its values have another length than its keys")  # fmt: skip
     rotated = whole("rope.dimension_count", default=head_dim)
     read.require(0 < rotated <= head_dim, f"{rotated} of {head_dim} features of a head are to be rotated")
-    told = "phi3.attention.sliding_window" in metadata
+    told = f"{name}.attention.sliding_window" in metadata
     window = whole("attention.sliding_window", default=0) if told else _default_window(layers, kv_heads, context)
     config: dict[str, Any] = {
-        "model_type": "phi3",
+        "model_type": name,
         "vocab_size": _vocabulary(tensors),
         "hidden_size": hidden,
         "intermediate_size": whole("feed_forward_length"),
@@ -154,20 +142,19 @@ def _phi3_config(metadata: Mapping[str, Any], tensors: Tensors, tensor: Values) 
         "num_key_value_heads": kv_heads,
         "max_position_embeddings": context,
         "original_max_position_embeddings": whole("rope.scaling.original_context_length", default=context),
-        "rms_norm_eps": read.number("phi3.attention.layer_norm_rms_epsilon"),
-        "rope_theta": read.number("phi3.rope.freq_base", default=10000.0),
+        "rms_norm_eps": read.number(f"{name}.attention.layer_norm_rms_epsilon"),
+        "rope_theta": read.number(f"{name}.rope.freq_base", default=10000.0),
         "sliding_window": window or None,
         "tie_word_embeddings": "output.weight" not in tensors,
     }
     if head_dim * heads != hidden:
-        read.require("phi3.attention.key_length" in metadata,
+        read.require(f"{name}.attention.key_length" in metadata,
                      f"{hidden} features do not divide into {heads} heads")  # fmt: skip
         config["head_dim"] = head_dim
     if rotated != head_dim:
         config["partial_rotary_factor"] = _share(rotated, head_dim)
     config["rope_scaling"] = _rope_scaling(read, config, rotated // 2, tensors, tensor)
-    read.finish(neutral=frozenset(f"phi3.{key}" for key in _NEUTRAL_SUFFIXES))
-    return config
+    return read, config
 
 
 def _reader(metadata: Mapping[str, Any], name: str) -> ConfigReader:
@@ -216,8 +203,8 @@ def _rope_scaling(
     read: ConfigReader, config: Mapping[str, Any], pairs: int, tensors: Tensors, tensor: Values
 ) -> dict[str, Any] | None:
     """config.json's rope_scaling, None for plain RoPE.   pairs: of features that are rotated in a head."""
-    kind = read.text("phi3.rope.scaling.type", default="none")
-    factor = read.number("phi3.rope.scaling.attn_factor", default=1.0)
+    kind = read.text(f"{read.family}.rope.scaling.type", default="none")
+    factor = read.number(f"{read.family}.rope.scaling.attn_factor", default=1.0)
     factors = {which: _factors(which, pairs, tensors, tensor) for which in ("long", "short")}
     # linear: _FIXED_SUFFIXES let only a factor through that changes nothing
     read.require(kind in ("none", "linear", "longrope"), f"rope type {shown(kind)} is not one of none, longrope")
@@ -231,7 +218,7 @@ def _rope_scaling(
                                "converters lost; take a newer file")  # fmt: skip
         return None
     scaling: dict[str, Any] = {"type": "longrope", "long_factor": factors["long"], "short_factor": factors["short"]}
-    if "phi3.rope.scaling.attn_factor" in read.raw:
+    if f"{read.family}.rope.scaling.attn_factor" in read.raw:
         scaling["attention_factor"] = factor
     return scaling
 
@@ -252,4 +239,7 @@ def _factors(which: str, pairs: int, tensors: Tensors, tensor: Values) -> list[f
 
 
 # Architecture -> reads its settings; gguf_names.py has its tensors.
-CONFIGS: Mapping[str, Callable[[Mapping[str, Any], Tensors, Values], dict[str, Any]]] = {"phi3": _phi3_config}
+CONFIGS: Mapping[str, Callable[[Mapping[str, Any], Tensors, Values], dict[str, Any]]] = {
+    "phi3": _phi3_config,
+    "phimoe": _phimoe_config,
+}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from slmkit.errors import CheckpointError
 from slmkit.models.gguf_config import FACTORS, SOURCE
 from slmkit.untrusted import shown
 
-_BLOCK = re.compile(r"blk\.(0|[1-9][0-9]{0,3})\.([a-z_]+\.weight)")
+_BLOCK = re.compile(r"blk\.(0|[1-9][0-9]{0,3})\.([a-z_]+\.(?:weight|bias))")
+
+
+_EXPERT = re.compile(r"(.+\.experts)\.[0-9]+\.(.+)")
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,13 @@ class Names:
 
     outside, block: GGUF tensor name -> the hub's, of those outside and inside a block (`model.layers.N.` goes before).
     joined: the hub's name -> the GGUF names of the parts that some files keep apart, in the order of their rows.
+    stacked: a tensor that holds the same matrix of every expert -> the hub's name of one, with {} for its number.
     """
 
     outside: Mapping[str, str]
     block: Mapping[str, str]
     joined: Mapping[str, tuple[str, ...]]
+    stacked: Mapping[str, str] = field(default_factory=dict)
 
 
 def tensor_names(config: Mapping[str, Any], tensors: Collection[str]) -> dict[str, tuple[str, ...]]:
@@ -42,6 +47,10 @@ def tensor_names(config: Mapping[str, Any], tensors: Collection[str]) -> dict[st
         in_block = block and _in_block(known, block[1], block[2], tensors)
         if name in known.outside:
             found[known.outside[name]] = (name,)
+        elif block and block[2] in known.stacked:
+            for expert in range(config["num_local_experts"]):
+                one = known.stacked[block[2]].format(expert)
+                found[f"model.layers.{block[1]}.{one}"] = (part_of(name, expert),)
         elif in_block:
             whole, parts = in_block
             if found.setdefault(whole, parts) != parts:
@@ -61,13 +70,21 @@ def tensor_names(config: Mapping[str, Any], tensors: Collection[str]) -> dict[st
     return found
 
 
+def part_of(name: str, number: int) -> str:
+    """What weights/gguf/checkpoint.py calls one matrix of a tensor that is a stack of them."""
+    return f"{name}[{number}]"
+
+
 def gguf_name(model_type: str, name: str) -> str:
-    """GGUF's name of a tensor that the hub calls `name`, which must be one of the family's."""
+    """GGUF's name of a tensor that the hub calls `name`; it must be one of the family's; an expert's is its stack's."""
     known = NAMES[model_type]
     for in_gguf, in_hub in known.outside.items():
         if name == in_hub:
             return in_gguf
     _, _, layer, rest = name.split(".", 3)  # model.layers.N.rest
+    if expert := _EXPERT.fullmatch(rest):
+        rest = f"{expert[1]}.{{}}.{expert[2]}"
+        return f"blk.{layer}.{next(in_gguf for in_gguf, in_hub in known.stacked.items() if in_hub == rest)}"
     return f"blk.{layer}.{next(in_gguf for in_gguf, in_hub in known.block.items() if in_hub == rest)}"
 
 
@@ -100,4 +117,33 @@ _PHI3 = Names(
     },
 )
 
-NAMES: Mapping[str, Names] = {"phi3": _PHI3}
+_PHIMOE = Names(
+    outside={
+        "token_embd.weight": "model.embed_tokens.weight",
+        "output_norm.weight": "model.norm.weight",
+        "output_norm.bias": "model.norm.bias",
+        "output.weight": "lm_head.weight",
+        "output.bias": "lm_head.bias",
+    },
+    block={
+        f"{in_gguf}.{part}": f"{in_hub}.{part}"
+        for in_gguf, in_hub in {
+            "attn_norm": "input_layernorm",
+            "attn_q": "self_attn.q_proj",
+            "attn_k": "self_attn.k_proj",
+            "attn_v": "self_attn.v_proj",
+            "attn_output": "self_attn.o_proj",
+            "ffn_norm": "post_attention_layernorm",
+        }.items()
+        for part in ("weight", "bias")
+    }
+    | {"ffn_gate_inp.weight": "block_sparse_moe.gate.weight"},
+    joined={},
+    stacked={
+        "ffn_gate_exps.weight": "block_sparse_moe.experts.{}.w1.weight",
+        "ffn_down_exps.weight": "block_sparse_moe.experts.{}.w2.weight",
+        "ffn_up_exps.weight": "block_sparse_moe.experts.{}.w3.weight",
+    },
+)
+
+NAMES: Mapping[str, Names] = {"phi3": _PHI3, "phimoe": _PHIMOE}

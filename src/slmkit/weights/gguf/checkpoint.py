@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ class GGUFCheckpoint:
     """One or several opened GGUF files.
 
     files: of one model, in order.   tensors: the hub's name -> the names in the files, of which several are one
-    tensor, rows after rows. What no name leads to is kept under its own, so that it is found to be too much.
+    tensor, rows after rows; NAME[i] is matrix i of a tensor that is a stack of them. What no name leads to is kept
+    under its own, so that it is found to be too much.
     Raises CheckpointError for parts that are no matrices with rows of one length.
     """
 
@@ -38,8 +40,12 @@ class GGUFCheckpoint:
         self.files = tuple(files)
         self.where = files[0].path
         self._file_of = {name: file for file in files for name in file.tensors}
+        self._tensor = {name: tensor for file in files for name, tensor in file.tensors.items()}
         named = {part for parts in tensors.values() for part in parts}
-        self._parts = {name: tuple(parts) for name, parts in tensors.items()}
+        named |= self._unstack(named)
+        self._parts = {
+            name: tuple(parts) for name, parts in tensors.items() if all(part in self._tensor for part in parts)
+        }
         self._parts |= {name: (name,) for name in self._file_of if name not in named}
         for name, parts in self._parts.items():
             if len(parts) > 1:
@@ -72,7 +78,7 @@ class GGUFCheckpoint:
         """All of it. A single part of plain numbers is mapped, anything else is made in memory."""
         parts = self._parts[name]
         if len(parts) == 1 and self._tensors(name)[0].type in PLAIN:
-            return self._file_of[parts[0]].blocks(parts[0])
+            return self._blocks(parts[0])
         if self._one_type(name) in PLAIN:
             return self._rows(name, slice(None))
         return self._values(name, slice(None))
@@ -94,8 +100,33 @@ class GGUFCheckpoint:
         for file in self.files if name is None else {self._file_of[part] for part in self._parts[name]}:
             file.release()
 
+    def _unstack(self, named: Collection[str]) -> set[str]:
+        """Find the matrices NAME[i] of stacks; the names of stacks that are used up by that."""
+        numbers: dict[str, set[int]] = {}
+        for name in named:
+            stack, _, number = name.removesuffix("]").rpartition("[")
+            whole = self._tensor.get(stack)
+            if name in self._tensor or whole is None or len(whole.shape) != 3 or int(number) >= whole.shape[0]:
+                continue
+            size = whole.n_bytes // whole.shape[0]
+            self._tensor[name] = replace(
+                whole, shape=whole.shape[1:], start=whole.start + int(number) * size, n_bytes=size
+            )
+            self._file_of[name] = self._file_of[stack]
+            numbers.setdefault(stack, set()).add(int(number))
+        return {stack for stack, found in numbers.items() if len(found) == self._tensor[stack].shape[0]}
+
+    def _blocks(self, part: str) -> NDArray[Any]:
+        """A tensor as its file has it."""
+        file = self._file_of[part]
+        if part in file.tensors:
+            return file.blocks(part)
+        stack, _, number = part.removesuffix("]").rpartition("[")
+        matrix: NDArray[Any] = file.blocks(stack)[int(number)]
+        return matrix
+
     def _check_parts(self, name: str) -> None:
-        parts = {part: self._file_of[part].tensors[part].shape for part in self._parts[name]}
+        parts = {part: self._tensor[part].shape for part in self._parts[name]}
         if any(len(shape) != 2 for shape in parts.values()) or len({shape[1] for shape in parts.values()}) > 1:
             told = ", ".join(f"{shown(part)} {list(shape)}" for part, shape in parts.items())
             raise CheckpointError(
@@ -104,7 +135,7 @@ class GGUFCheckpoint:
             )
 
     def _tensors(self, name: str) -> list[GGUFTensor]:
-        return [self._file_of[part].tensors[part] for part in self._parts[name]]
+        return [self._tensor[part] for part in self._parts[name]]
 
     def _one_type(self, name: str) -> str:
         """The type of all parts; "" if they differ."""
@@ -127,7 +158,7 @@ class GGUFCheckpoint:
         pieces, start = [], 0
         for part, tensor in zip(self._parts[name], self._tensors(name), strict=True):
             inside = slice(max(begin - start, 0), max(end - start, 0))
-            pieces.append((tensor.type, self._file_of[part].blocks(part)[inside]))
+            pieces.append((tensor.type, self._blocks(part)[inside]))
             start += tensor.shape[0]
         return [(kind, piece) for kind, piece in pieces if len(piece)]
 

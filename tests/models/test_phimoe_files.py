@@ -1,0 +1,171 @@
+"""Phi-3.5-MoE from files: a hub folder, a packed one, a GGUF file; and within a bound of memory."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import slmkit
+from checkpoints import relative_errors
+from phimoe_checkpoint import REFERENCE
+from slmkit.cli.main import main
+from slmkit.engine.memory import ExpertBytes, memory_bytes, plan_experts
+from slmkit.errors import NotEnoughMemory, OptionError, UnsupportedModel
+from slmkit.export import export_gguf
+from slmkit.models.gguf_config import MSCALE
+from slmkit.sources.find import open_source
+from slmkit.weights.load import load_weights
+from slmkit.weights.resident import Region, Resident, Scores
+from tiny import TEMPLATE, edit_json, spec
+
+GREEDY = {"max_tokens": 12, "ignore_eos": True, "temperature": 0}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """As the hub lays it out, with the published mscales: a GGUF file has no word for others."""
+    out = tmp_path / "moe"
+    out.mkdir()
+    for file in REFERENCE.iterdir():
+        if file.suffix != ".npz":
+            (out / file.name).write_bytes(file.read_bytes())
+    (out / "made_by.json").unlink()
+    scaling = json.loads((out / "config.json").read_text())["rope_scaling"]
+    edit_json(out / "config.json", rope_scaling={**scaling, "short_mscale": MSCALE})
+    (out / "tokenizer.json").write_text(json.dumps(spec()))
+    told = {"bos_token": "<s>", "eos_token": "<|endoftext|>", "chat_template": TEMPLATE}
+    (out / "tokenizer_config.json").write_text(json.dumps(told))
+    return out
+
+
+def test_a_folder_runs_and_quantized_into_another_gives_the_same_answer(folder, tmp_path, capsys):
+    with slmkit.load(folder, quantize="q4") as model:
+        answer = model.complete("hello", **GREEDY).text
+        facts = model.describe()
+    out = tmp_path / "packed"
+    assert main(["quantize", str(folder), str(out), "--quantize", "q4", "--quiet"]) == 0
+    with slmkit.load(out) as model:
+        assert model.complete("hello", **GREEDY).text == answer
+        assert model.describe()["token_bytes"] == facts["token_bytes"]
+    assert main(["show", str(out)]) == 0
+    assert "phimoe" in capsys.readouterr().out
+
+
+def test_a_token_reads_the_experts_that_are_chosen_and_no_others(folder):
+    with slmkit.load(folder, quantize="none") as model:
+        facts = model.describe()
+    one = 3 * 96 * 64 * 4  # bytes of an expert in float32
+    attention = 64 * (64 + 32 + 32 + 64) * 4
+    assert facts["token_bytes"] == 2 * (2 * one + attention + 8 * 64 * 4) + 128 * 64 * 4
+
+
+def test_a_gguf_file_holds_the_same_model(folder, tmp_path):
+    source = open_source(str(folder))
+    out = tmp_path / "moe.gguf"
+    export_gguf(source, out, "f32")
+    found = open_source(str(out))
+    assert found.raw_config["model_type"] == "phimoe"
+    assert found.config == source.config
+    theirs, ours = (load_weights(s.tensors, s.expected, "none") for s in (source, found))
+    assert list(ours) == list(theirs)
+    for name in theirs:
+        a, b = (getattr(w[name], "data", w[name]) for w in (theirs, ours))
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b), name)
+    with slmkit.load(folder, quantize="none") as one, slmkit.load(out) as other:
+        assert one.complete("hello", **GREEDY).text == other.complete("hello", **GREEDY).text
+
+
+def test_the_blocks_of_a_quantized_stack_are_kept_for_each_expert(folder, tmp_path):
+    out = tmp_path / "moe.gguf"
+    source = open_source(str(folder))
+    export_gguf(source, out, "q8_0")
+    found = open_source(str(out))
+    weights = load_weights(found.tensors, found.expected)
+    name = "model.layers.1.block_sparse_moe.experts.5.w2.weight"
+    from slmkit.ops.pack import unpack
+
+    assert weights[name].format == "q8"
+    error = relative_errors(unpack(weights[name]), source.tensors.tensor(name))
+    assert error.max() < 0.01  # max / 127 by groups of 32
+
+
+def test_what_gguf_has_no_word_for_is_refused(folder, tmp_path):
+    edit_json(folder / "config.json", router_jitter_noise=0.02)
+    with pytest.raises(UnsupportedModel, match="router_jitter_noise"):
+        export_gguf(open_source(str(folder)), tmp_path / "moe.gguf", "f32")
+
+
+def test_a_bound_of_memory_changes_no_answer(folder, tmp_path, monkeypatch):
+    """Room for one layer's experts of two: each step gives experts back and reads them again."""
+    out = tmp_path / "packed"
+    assert main(["quantize", str(folder), str(out), "--quantize", "q4", "--quiet"]) == 0
+    with slmkit.load(out, ctx=64) as model:
+        free = model.complete("hello", **GREEDY).text
+        total = model.describe()["resident_expert_bytes"]
+    with slmkit.load(out, ctx=64, memory="800KB") as model:
+        assert model.describe()["resident_expert_bytes"] < total
+        assert model.complete("hello", **GREEDY).text == free
+        resident = model.backend.loaded.model.experts[0].resident
+        assert 0 < resident.n_bytes <= resident.budget
+        assert resident.misses > 16  # more than reading each once
+    with pytest.raises(NotEnoughMemory):
+        slmkit.load(out, memory="100KB")
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"), [("16GB", 16 * 10**9), ("1.5 GiB", 3 << 29), ("800mb", 8 * 10**8), ("7", 7)]
+)
+def test_amounts_of_memory_are_read(text, n_bytes):
+    assert memory_bytes(text) == n_bytes
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "1e9", "16 TBs", "nan"])
+def test_what_is_no_amount_of_memory_is_refused(text):
+    with pytest.raises(OptionError, match="memory is"):
+        memory_bytes(text)
+
+
+def test_experts_and_a_context_that_was_asked_for_share_the_memory():
+    shape = (32, 8, 128)  # 64 KiB a token in 8 bits and scales
+    weights = ExpertBytes(total=23 * 10**9, experts=21 * 10**9, layer=656 * 10**6)
+    plan, budget = plan_experts(131072, None, shape, "q8", weights, free=12 * 10**9)
+    assert 7 * 10**9 < budget < 10 * 10**9
+    asked, smaller = plan_experts(131072, 65536, shape, "q8", weights, free=12 * 10**9)
+    assert asked.context == 65536 > plan.context
+    assert weights.layer <= smaller < budget
+    assert plan_experts(4096, 4096, shape, "q8", weights, free=64 * 10**9)[1] == weights.experts
+    with pytest.raises(NotEnoughMemory):
+        plan_experts(131072, None, shape, "q8", weights, free=25 * 10**8)
+
+
+def test_what_is_used_most_of_late_stays():
+    scores = Scores(rounds=1, half_life=4)
+    for key in "aaaab":
+        scores.note([key])
+    assert scores.least("ab") == "b"
+    for _ in range(12):
+        scores.note("b")
+    assert scores.least("ab") == "a"
+    assert scores.least("abc") == "c"
+
+
+def test_groups_that_are_used_at_once_stay_together():
+    resident = Resident(10, {key: [Region(None, 0, 5)] for key in "abc"}, rounds=1)
+    dropped = []
+    resident._groups = {key: [_Told(key, dropped)] for key in "abc"}
+    resident.use("ab")
+    resident.use("ac")
+    assert (dropped, resident.n_bytes, resident.uses, resident.misses) == (["b"], 10, 4, 3)
+
+
+class _Told:
+    def __init__(self, key, dropped):
+        self.key, self.dropped = key, dropped
+
+    def want(self):
+        pass
+
+    def drop(self):
+        self.dropped.append(self.key)
