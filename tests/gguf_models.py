@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from slmkit.export import export_gguf
-from slmkit.models.phi3 import Config, expected_tensors
+from slmkit.models.registry import architecture
 from slmkit.sources.find import open_source
 from slmkit.weights.safetensors import SafetensorsWriter
 
@@ -72,7 +72,8 @@ def write_random(folder: Path, changes: dict[str, Any]) -> Path:
         "added_tokens_decoder": entries,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    shapes = expected_tensors(Config.from_dict(config))
+    family = architecture(config)
+    shapes = family.expected_tensors(family.Config.from_dict(config))
     rng = np.random.default_rng(7)
     with SafetensorsWriter(folder / "model.safetensors", [(n, "F32", s) for n, s in shapes.items()], {}) as writer:
         writer.begin()

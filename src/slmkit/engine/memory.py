@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +88,13 @@ def plan_experts(
     except NotEnoughMemory:
         plan = plan_cache(model_context, asked, layout, kind, fixed + weights.layer, free)
     one = block_bytes(layout.layers, layout.kv_heads, layout.head_dim, kind)
-    left = int((free - fixed) * (1 - RESERVE)) - plan.n_blocks * one
-    return plan, min(weights.experts, max(weights.layer, left))
+
+    def left() -> int:
+        return int((free - fixed) * (1 - RESERVE)) - plan.n_blocks * one
+
+    if left() < weights.experts:  # experts that are here are worth more than room for many sequences
+        plan = replace(plan, n_blocks=layout.blocks_of(plan.context, STEP_TOKENS))
+    return plan, min(weights.experts, max(weights.layer, left()))
 
 
 def plan_cache(
