@@ -22,7 +22,6 @@ import slmkit
 from slmkit.events import Finished
 from slmkit.options import Options
 from slmkit.request import Request
-from slmkit.weights.resident import Region
 from slmkit.weights.safetensors import SafetensorsFile
 
 
@@ -33,10 +32,7 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=12)
     parser.add_argument("--ctx", type=int, default=4096)
-    parser.add_argument("--no-read-ahead", action="store_true", help="let pages come in as they are touched")
     args = parser.parse_args()
-    if args.no_read_ahead:
-        Region.want = lambda self: None  # type: ignore[method-assign]
     path = args.folder / "model.safetensors"
     with path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -110,7 +110,7 @@ def test_without_output_the_head_is_the_embedding():
     ("changes", "match"),
     [
         ({"general.architecture": "llama"}, "'llama', which is not implemented; the architectures here are: phi3"),
-        ({"general.architecture": "phimoe"}, "'phimoe', which is not implemented"),
+        ({"general.architecture": "phi2"}, "'phi2', which is not implemented"),
         ({"general.architecture": "clip"}, "vision part"),
         ({"general.architecture": None}, "None, which"),
         ({"general.architecture": np.arange(3)}, "None, which"),

@@ -179,8 +179,5 @@ class _Told:
     def __init__(self, key, dropped):
         self.key, self.dropped = key, dropped
 
-    def want(self):
-        pass
-
     def drop(self):
         self.dropped.append(self.key)

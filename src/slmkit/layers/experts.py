@@ -49,7 +49,7 @@ class Experts:
     def __init__(self, ops: Any, weights: Sequence[ExpertWeights], layer: int) -> None:
         self.experts = [Expert(ops, one) for one in weights]
         self.weights, self.layer = tuple(weights), layer
-        self.resident: Resident | None = None
+        self.resident: Resident[tuple[int, int]] | None = None
 
     def __call__(self, x: F32, chosen: NDArray[np.int32], weights: F32) -> F32:
         """x: (tokens, hidden).   chosen, weights: (tokens, choices), as `ops.route` gives them."""

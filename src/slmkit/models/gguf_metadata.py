@@ -34,18 +34,14 @@ def write_config(config: phi3.Config | phimoe.Config) -> dict[str, Any]:
         "attention.head_count": config.num_attention_heads,
         "attention.head_count_kv": config.num_key_value_heads,
         "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
+        "rope.dimension_count": config.head_dim if isinstance(config, phimoe.Config) else config.rotary_dim,
         "rope.freq_base": config.rope_theta,
+        "attention.sliding_window": 0 if isinstance(config, phimoe.Config) else config.sliding_window,
         "vocab_size": config.vocab_size,
     }
     if isinstance(config, phimoe.Config):
         _check_sayable(config)
-        keys |= {
-            "rope.dimension_count": config.head_dim,
-            "expert_count": config.num_local_experts,
-            "expert_used_count": config.num_experts_per_tok,
-        }
-    else:
-        keys |= {"rope.dimension_count": config.rotary_dim, "attention.sliding_window": config.sliding_window}
+        keys |= {"expert_count": config.num_local_experts, "expert_used_count": config.num_experts_per_tok}
     if config.rope_scaling:
         keys["rope.scaling.attn_factor"] = config.rope_scaling.attention_factor
     name = "phimoe" if isinstance(config, phimoe.Config) else "phi3"

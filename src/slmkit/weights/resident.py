@@ -1,8 +1,8 @@
 """Which mapped tensors stay in memory, where a model is larger than the memory it may use.
 
 Arrays of a mapped file may be read at any time, here or not, so what is decided here changes speed and never a result.
-A group (the matrices of an expert, say) that is told to be used next is read ahead; to make room for it, the groups of
-least use are given back to the system: out of this process and out of its page cache, so that the bound is a true one.
+To make room for a group (the matrices of an expert, say) that is told to be used next, the groups of least use are
+given back to the system: out of this process and out of its page cache, so that the bound is a true one.
 
 Use fades: a group's score halves every HALF_LIFE rounds of the layers and grows by 1 with each use. Least recent use,
 the usual rule, does badly here: layers come in a circle, so what is needed next is what was used longest ago
@@ -68,11 +68,6 @@ class Region:
         start = array.ctypes.data - np.frombuffer(base, np.uint8).ctypes.data
         return cls(base, start, start + array.nbytes)
 
-    def want(self) -> None:
-        """Begin to read it, and do not wait."""
-        start = self.start // PAGE * PAGE
-        self.file.madvise(mmap.MADV_WILLNEED, start, self.end - start)
-
     def drop(self) -> None:
         """Out of memory with it, but for the pages that it shares with its neighbours."""
         start, end = -(-self.start // PAGE) * PAGE, self.end // PAGE * PAGE
@@ -100,7 +95,7 @@ class Resident(Generic[Key]):
         self.n_bytes = self.uses = self.misses = 0
 
     def use(self, keys: Sequence[Key]) -> None:
-        """These are read next: bring in what is not here, in their order, after making room."""
+        """These are read next: make room for what is not here. It comes in as it is touched (docs/performance.md)."""
         self._scores.note(keys)
         missing = [key for key in keys if key not in self._held]
         self.uses, self.misses = self.uses + len(keys), self.misses + len(missing)
@@ -108,8 +103,6 @@ class Resident(Generic[Key]):
         for key in missing:
             self._held[key] = None
             self.n_bytes += self._sizes[key]
-            for region in self._groups[key]:
-                region.want()
 
     def _make_room(self, n_bytes: int, keys: Sequence[Key]) -> None:
         while self.n_bytes + n_bytes > self.budget and (others := self._held.keys() - set(keys)):
