@@ -2,7 +2,8 @@
 
 Arrays of a mapped file may be read at any time, here or not, so what is decided here changes speed and never a result.
 To make room for a group (the matrices of an expert, say) that is told to be used next, the groups of least use are
-given back to the system: out of this process and out of its page cache, so that the bound is a true one.
+given back. The bound is on what this process holds. What the system reads around the pages that are touched (8 MB with
+some disks) also lies in its page cache, held by nobody, and is the first to go when memory is short.
 
 Use fades: a group's score halves every HALF_LIFE rounds of the layers and grows by 1 with each use. Least recent use,
 the usual rule, does badly here: layers come in a circle, so what is needed next is what was used longest ago
