@@ -137,7 +137,7 @@ class Calibrated:
         layer = int(name.split(".")[2])
         while self._layer < layer:
             self._advance()
-        return self._ops.grams[name]
+        return self._ops.grams.get(name)  # none of an expert that the text never chose: it is rounded without
 
     def pack_rows(self, name: str, rows: slice, format: str, ops: Any) -> Matrix:
         gram = self.gram(name) if format == "q4_s" else None
