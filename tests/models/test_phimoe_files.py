@@ -15,6 +15,7 @@ from slmkit.cli.main import main
 from slmkit.engine.memory import ExpertBytes, memory_bytes, plan_experts
 from slmkit.errors import NotEnoughMemory, OptionError, UnsupportedModel
 from slmkit.export import export_gguf
+from slmkit.layers.cache_layout import CacheLayout
 from slmkit.models.gguf_config import MSCALE
 from slmkit.ops.pack import unpack
 from slmkit.sources.find import open_source
@@ -143,16 +144,16 @@ def test_what_is_no_amount_of_memory_is_refused(text):
 
 
 def test_experts_and_a_context_that_was_asked_for_share_the_memory():
-    shape = (32, 8, 128)  # 64 KiB a token in 8 bits and scales
+    layout = CacheLayout(32, 8, 128)  # 64 KiB a token in 8 bits and scales
     weights = ExpertBytes(total=23 * 10**9, experts=21 * 10**9, layer=656 * 10**6)
-    plan, budget = plan_experts(131072, None, shape, "q8", weights, free=12 * 10**9)
+    plan, budget = plan_experts(131072, None, layout, "q8", weights, free=12 * 10**9)
     assert 6 * 10**9 < budget < 9 * 10**9
-    asked, smaller = plan_experts(131072, 65536, shape, "q8", weights, free=12 * 10**9)
+    asked, smaller = plan_experts(131072, 65536, layout, "q8", weights, free=12 * 10**9)
     assert asked.context == 65536 > plan.context
     assert weights.layer <= smaller < budget
-    assert plan_experts(4096, 4096, shape, "q8", weights, free=64 * 10**9)[1] == weights.experts
+    assert plan_experts(4096, 4096, layout, "q8", weights, free=64 * 10**9)[1] == weights.experts
     with pytest.raises(NotEnoughMemory):
-        plan_experts(131072, None, shape, "q8", weights, free=25 * 10**8)
+        plan_experts(131072, None, layout, "q8", weights, free=25 * 10**8)
 
 
 def test_what_is_used_most_of_late_stays():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from slmkit.backends.base import Capabilities
 from slmkit.engine.cache import Cache, default_kind
 from slmkit.engine.job import Task
-from slmkit.engine.memory import CachePlan, ExpertBytes, free_bytes, layout_of, memory_bytes, plan_experts
+from slmkit.engine.memory import CachePlan, ExpertBytes, layout_of, plan_experts, usable_bytes
 from slmkit.engine.residency import bound_experts
 from slmkit.engine.scheduler import STEP_TOKENS
 from slmkit.engine.step import Engine
@@ -185,9 +185,8 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
     layout = layout_of(config)
     most = config.max_position_embeddings
     told = min(source.ctx, most) if source.ctx else None  # Ollama, too, cuts what its store asks for
-    free = min(free_bytes(), memory_bytes(options.memory)) if options.memory else free_bytes()
     sizes = ExpertBytes(planned.n_bytes, planned.expert_bytes, planned.expert_bytes // config.num_hidden_layers)
-    plan, expert_budget = plan_experts(most, options.ctx or told, layout, kind, sizes, free)
+    plan, expert_budget = plan_experts(most, options.ctx or told, layout, kind, sizes, usable_bytes(options.memory))
     ops = choose(options.kernels or "auto", options.threads)
     weights = take_weights(planned, ops=ops, progress=progress)
     model = source.family.MODEL(config, weights, ops)

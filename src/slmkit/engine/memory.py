@@ -68,6 +68,11 @@ def memory_bytes(text: str) -> int:
     return int(float(found[1]) * _UNITS[unit])
 
 
+def usable_bytes(bound: str | None) -> int:
+    """Memory that is free now, or less by a bound such as "16GB".   Raises OptionError."""
+    return min(free_bytes(), memory_bytes(bound)) if bound else free_bytes()
+
+
 def plan_experts(
     model_context: int,
     asked: int | None,
