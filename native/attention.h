@@ -38,7 +38,7 @@ struct Walk {
     Query<L>& query = queries[count++];
     query.q = a.q + row * a.q_stride + head * a.cache.head_dim;
     query.out = a.out + (row * a.heads + head) * a.cache.head_dim;
-    query.position = s.position + row - s.row_begin;
+    query.position = s.position + (row - s.row_begin) * s.advance;
     sight(query, head);
     query.largest = -std::numeric_limits<float>::infinity();
     query.total = 0.0f;

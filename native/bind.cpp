@@ -320,6 +320,28 @@ struct KernelSet {
     perform([=] { slm::route(in, tokens, experts, eps, ids, to); });
   }
 
+  void gelu(const Array& x, const Output& out) const { activate(slm::gelu, x, out); }
+  void quick_gelu(const Array& x, const Output& out) const { activate(slm::quick_gelu, x, out); }
+
+  template <class F>
+  void activate(F op, const Array& x, const Output& out) const {
+    const float* in = floats(x, "x", 2);
+    float* to = result(out, {length(x, 0), length(x, 1)});
+    perform([=, k = kernels, count = length(x, 0) * length(x, 1)] { op(*k, in, count, to); });
+  }
+
+  void encode(const Array& q, const Array& k, const Array& v, int64_t run, float scale, const Output& out) const {
+    const Heads queries = heads_of(q, "q"), keys = heads_of(k, "k"), values = heads_of(v, "v");
+    check_shape(k, "k", {queries.tokens, queries.heads, queries.head_dim});
+    check_shape(v, "v", {queries.tokens, queries.heads, queries.head_dim});
+    if (run < 1 || queries.tokens % run)
+      shape_error(std::to_string(queries.tokens) + " rows are no multiple of a length of " + std::to_string(run));
+    float* to = result(out, {queries.tokens, queries.heads * queries.head_dim});
+    const slm::Encode e = {queries.data,     keys.data,      values.data, to,           queries.tokens, run, queries.heads,
+                           queries.head_dim, queries.stride, keys.stride, values.stride, scale};
+    perform([=, k = kernels] { slm::encode(*k, e); });
+  }
+
   void add(const Output& x, const Array& y) const {
     const float* terms = floats(y, "y", 2);
     float* to = result(x, {length(y, 0), length(y, 1)});
@@ -498,6 +520,10 @@ NB_MODULE(_native, m) {
            "out"_a.noconvert())
       .def("silu_mul", &KernelSet::silu_mul, "gate_up"_a.noconvert(), "out"_a.noconvert())
       .def("route", &KernelSet::route, "scores"_a.noconvert(), "eps"_a, "chosen"_a.noconvert(), "weights"_a.noconvert())
+      .def("gelu", &KernelSet::gelu, "x"_a.noconvert(), "out"_a.noconvert())
+      .def("quick_gelu", &KernelSet::quick_gelu, "x"_a.noconvert(), "out"_a.noconvert())
+      .def("encode", &KernelSet::encode, "q"_a.noconvert(), "k"_a.noconvert(), "v"_a.noconvert(), "length"_a, "scale"_a,
+           "out"_a.noconvert())
       .def("add", &KernelSet::add, "x"_a.noconvert(), "y"_a.noconvert())
       .def("gegelu", &KernelSet::gegelu, "x"_a.noconvert(), "limit"_a, "out"_a.noconvert())
       .def("rotate_and_cache", &KernelSet::rotate_and_cache, "q"_a.noconvert(), "k"_a.noconvert(), "v"_a.noconvert(),

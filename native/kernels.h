@@ -50,6 +50,9 @@ using SiluMul = void (*)(const float* x, int64_t tokens, int64_t dim, float* out
 // NaN where one of them is not finite.   x: [tokens, 2 dim].
 using Gegelu = void (*)(const float* x, float limit, int64_t tokens, int64_t dim, float* out);
 
+// out[i] = gelu(x[i]), or quick_gelu(x[i]): gelu.h.
+using Activate = void (*)(const float* x, int64_t count, float* out);
+
 // q with its heads' pairs (i, i + pairs) turned by the token's angles, the rest of a head copied, into out; k turned
 // likewise, and v as it is, into the cache. heads / kv_heads heads of q go with each kv head of the range.
 // q: [tokens][heads][head_dim], k, v: [tokens][kv_heads][head_dim], tokens the strides apart.   cos, sin: [tokens, pairs].
@@ -91,6 +94,7 @@ struct Queries {
   int64_t row_begin, row_end;  // rows of q and out; the first one is the query at `position`
   int64_t kv_begin, kv_end;    // kv heads; more than one only with all of their heads
   int64_t first, heads;        // of each kv head's heads, the first and how many; rows * kv heads * heads <= kMostQueries
+  int64_t advance = 1;         // positions from one row to the next; 0: all rows see what the first one sees
 };
 // scratch: attention_scratch(head_dim) bytes, 64-byte aligned.
 using AttentionQueries = void (*)(const Attention& a, const Queries& q, void* scratch);
@@ -111,6 +115,7 @@ struct Kernels {
   LayerNorm layer_norm;
   SiluMul silu_mul;
   Gegelu gegelu;
+  Activate gelu, quick_gelu;
   RotateAndCacheHeads rotate_and_cache;
   AttentionQueries attention;
   Read read;

@@ -117,6 +117,20 @@ void silu_mul(const Kernels& kernels, const float* x, int64_t tokens, int64_t di
   });
 }
 
+namespace {
+
+void activate(Activate f, const float* x, int64_t count, float* out) {
+  ranges(count, 16, count * 4, [&](int64_t begin, int64_t end) { f(x + begin, end - begin, out + begin); });
+}
+
+}  // namespace
+
+void gelu(const Kernels& kernels, const float* x, int64_t count, float* out) { activate(kernels.gelu, x, count, out); }
+
+void quick_gelu(const Kernels& kernels, const float* x, int64_t count, float* out) {
+  activate(kernels.quick_gelu, x, count, out);
+}
+
 void add(float* x, const float* y, int64_t count) {
   ranges(count, 16, count, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) x[i] += y[i];

@@ -22,10 +22,22 @@ void layer_norm(const Kernels& kernels, const float* x, const float* weight, con
 void silu_mul(const Kernels& kernels, const float* x, int64_t tokens, int64_t dim, float* out);
 // Sparsemixer: of each token's scores [tokens, experts] the two largest, and a weight for each (ops/reference.py: route).
 void route(const float* scores, int64_t tokens, int64_t experts, float eps, int32_t* chosen, float* weights);
+void gelu(const Kernels& kernels, const float* x, int64_t count, float* out);
+void quick_gelu(const Kernels& kernels, const float* x, int64_t count, float* out);
 // x += y.
 void add(float* x, const float* y, int64_t count);
 void gegelu(const Kernels& kernels, const float* x, float limit, int64_t tokens, int64_t dim, float* out);
 void rotate_and_cache(const Kernels& kernels, const RotateAndCache& r);
+
+// softmax(scale q k^T) v within each run of `length` rows, of which each sees all.
+// q, k, v: [tokens][heads][head_dim], tokens the strides apart.   out: [tokens][heads * head_dim].
+struct Encode {
+  const float *q, *k, *v;
+  float* out;
+  int64_t tokens, length, heads, head_dim, q_stride, k_stride, v_stride;
+  float scale;
+};
+void encode(const Kernels& kernels, const Encode& e);
 void attention(const Kernels& kernels, const Attention& a, const Segments& segments);
 
 // out[i] = row ids[i] of the matrix in float32: [count, k].

@@ -1,6 +1,7 @@
 #include "../attention.h"
 #include "../fma_rate.h"
 #include "../gegelu.h"
+#include "../gelu.h"
 #include "../layer_norm.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
@@ -25,6 +26,8 @@ const Kernels kAvx2 = {
     layer_norm<avx2::Lanes>,
     silu_mul<avx2::Lanes>,
     gegelu<avx2::Lanes>,
+    gelu<avx2::Lanes>,
+    quick_gelu<avx2::Lanes>,
     rotate_and_cache<avx2::Lanes>,
     attention<avx2::Lanes>,
     avx2::read,

@@ -1,6 +1,7 @@
 #include "../attention.h"
 #include "../fma_rate.h"
 #include "../gegelu.h"
+#include "../gelu.h"
 #include "../layer_norm.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
@@ -31,6 +32,8 @@ const Kernels kAvx512 = {
     layer_norm<avx512::Lanes>,
     silu_mul<avx512::Lanes>,
     gegelu<avx512::Lanes>,
+    gelu<avx512::Lanes>,
+    quick_gelu<avx512::Lanes>,
     rotate_and_cache<avx512::Lanes>,
     attention<avx512::Lanes>,
     avx512::read,

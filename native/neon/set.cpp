@@ -1,6 +1,7 @@
 #include "../attention.h"
 #include "../fma_rate.h"
 #include "../gegelu.h"
+#include "../gelu.h"
 #include "../layer_norm.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
@@ -31,6 +32,8 @@ const Kernels kNeon = {
     layer_norm<neon::Lanes>,
     silu_mul<neon::Lanes>,
     gegelu<neon::Lanes>,
+    gelu<neon::Lanes>,
+    quick_gelu<neon::Lanes>,
     rotate_and_cache<neon::Lanes>,
     attention<neon::Lanes>,
     neon::read,

@@ -1,6 +1,7 @@
 #include "../attention.h"
 #include "../fma_rate.h"
 #include "../gegelu.h"
+#include "../gelu.h"
 #include "../layer_norm.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
@@ -25,6 +26,8 @@ const Kernels kScalar = {
     layer_norm<scalar::Lanes>,
     silu_mul<scalar::Lanes>,
     gegelu<scalar::Lanes>,
+    gelu<scalar::Lanes>,
+    quick_gelu<scalar::Lanes>,
     rotate_and_cache<scalar::Lanes>,
     attention<scalar::Lanes>,
     scalar::read,

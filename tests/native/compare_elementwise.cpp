@@ -78,6 +78,12 @@ void check_rows(const Kernels& set, int64_t dim, Report& report) {
   set.gegelu(both.data(), 20.0f, tokens, dim, ours.data());
   kScalar.gegelu(both.data(), 20.0f, tokens, dim, scalar.data());
   report.check_equal(ours.data(), scalar.data(), count, shape("gegelu", 0, dim, tokens));
+
+  for (const auto of : {&Kernels::gelu, &Kernels::quick_gelu}) {
+    (set.*of)(both.data(), tokens * dim, ours.data());
+    (kScalar.*of)(both.data(), tokens * dim, scalar.data());
+    report.check_equal(ours.data(), scalar.data(), count, shape(of == &Kernels::gelu ? "gelu" : "quick_gelu", 0, dim, tokens));
+  }
 }
 
 }  // namespace

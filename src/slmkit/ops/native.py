@@ -166,6 +166,21 @@ class Native:
         self._set.silu_mul(gate_up, out)
         return out
 
+    def gelu(self, x: F32) -> F32:
+        out = self._new(x.shape)
+        self._set.gelu(x, out)
+        return out
+
+    def quick_gelu(self, x: F32) -> F32:
+        out = self._new(x.shape)
+        self._set.quick_gelu(x, out)
+        return out
+
+    def encode(self, q: F32, k: F32, v: F32, length: int, scale: float) -> F32:
+        out = self._new((q.shape[0], q.shape[1] * q.shape[2]))
+        self._set.encode(q, k, v, length, scale, out)
+        return out
+
     def add(self, x: F32, y: F32) -> F32:
         self._set.add(x, y)
         return x

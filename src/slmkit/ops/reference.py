@@ -5,6 +5,7 @@ x is float32 everywhere; rows are tokens. Weight handles come from `prepare`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +23,15 @@ __all__ = [
     "add",
     "attention",
     "embed",
+    "encode",
     "gegelu",
+    "gelu",
     "layer_norm",
     "matmul",
     "pack",
     "prepare",
     "quantize_rows",
+    "quick_gelu",
     "rms_norm",
     "rotate",
     "rotate_and_cache",
@@ -152,6 +156,33 @@ def silu_mul(gate_up: F32) -> F32:
     with np.errstate(over="ignore"):  # exp(-z) = inf gives the right limit, 0
         out: F32 = gate / (1 + np.exp(-gate)) * up
     return out
+
+
+def gelu(x: F32) -> F32:
+    """x Phi(x), Phi the normal distribution: the exact GELU, not its approximation by tanh.   x: (tokens, dim)."""
+    phi = np.array([0.5 * math.erfc(-v * math.sqrt(0.5)) for v in x.ravel().tolist()])
+    return (x * phi.reshape(x.shape)).astype(np.float32)
+
+
+def quick_gelu(x: F32) -> F32:
+    """x / (1 + exp(-1.702 x)), as CLIP has it.   x: (tokens, dim)."""
+    with np.errstate(over="ignore"):
+        out: F32 = x / (1 + np.exp(np.float32(-1.702) * x))
+    return out
+
+
+def encode(q: F32, k: F32, v: F32, length: int, scale: float) -> F32:
+    """softmax(scale * q k^T) v within each run of `length` rows, of which each sees all: an encoder's attention.
+
+    q, k, v: (runs * length, heads, head_dim).   Returns (runs * length, heads * head_dim).
+    """
+    if length < 1 or len(q) % length or not q.shape == k.shape == v.shape:
+        raise ShapeError(f"{q.shape}, {k.shape} and {v.shape} are not the same whole runs of {length} rows")
+    q, k, v = (x.reshape(-1, length, *x.shape[1:]).swapaxes(1, 2) for x in (q, k, v))  # (runs, heads, length, head_dim)
+    scores = (q @ k.swapaxes(2, 3)) * np.float32(scale)
+    p = np.exp(scores - scores.max(-1, keepdims=True))
+    out = ((p @ v) / p.sum(-1, keepdims=True)).swapaxes(1, 2)
+    return np.ascontiguousarray(out).reshape(-1, out.shape[2] * out.shape[3])
 
 
 def add(x: F32, y: F32) -> F32:
