@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from slmkit.engine.cache import Cache
+from slmkit.engine.images import PromptImages
 from slmkit.engine.memory import layout_of
 from slmkit.engine.scheduler import Work
 from slmkit.engine.step import assemble, forward
@@ -52,6 +53,7 @@ class Line:
     ids: list[int]
     blocks: list[int]
     n_cached: int = 0
+    images: PromptImages | None = None
 
 
 class Runner:

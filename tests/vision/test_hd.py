@@ -64,9 +64,9 @@ def test_a_wide_image_is_scaled_and_padded_as_published():
 
 def test_a_tall_image_is_the_wide_one_on_its_side():
     wide = open_picture(IMAGES / "australia.jpg")
-    pixels, _ = wide.hd(16)
+    pixels = wide.hd(16).pixels
     turned = Image.open(IMAGES / "australia.jpg").convert("RGB").transpose(Image.Transpose.TRANSPOSE)
-    tall, _ = open_picture(turned).hd(16)
+    tall = open_picture(turned).hd(16).pixels
     np.testing.assert_array_equal(tall, pixels.swapaxes(0, 1))
 
 

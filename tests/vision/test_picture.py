@@ -39,7 +39,7 @@ def test_a_path_bytes_a_data_url_and_an_image_of_pillow_are_the_same_image():
     url = "data:image/png;base64," + base64.b64encode(data).decode()
     with Image.open(path) as image:
         sources = [path, str(path), data, bytearray(data), url, image]
-        digests = {open_picture(source).hd(4)[1] for source in sources}
+        digests = {open_picture(source).hd(4).digest for source in sources}
     assert len(digests) == 1
     picture = open_picture(path)
     assert open_picture(picture) is picture
@@ -48,7 +48,7 @@ def test_a_path_bytes_a_data_url_and_an_image_of_pillow_are_the_same_image():
 
 def test_other_crops_are_another_image_to_the_model():
     picture = open_picture(IMAGES / "exceltable.png")
-    assert picture.hd(4)[1] != picture.hd(16)[1]
+    assert picture.hd(4).digest != picture.hd(16).digest
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
@@ -57,7 +57,7 @@ def test_the_usual_formats_are_read(format):
         pytest.skip("this Pillow has no WebP")
     picture = open_picture(encoded(Image.new("RGB", (40, 30), (200, 10, 10)), format))
     assert (picture.width, picture.height) == (40, 30)
-    assert abs(int(picture.hd(1)[0][168, 168, 0]) - 200) < 4
+    assert abs(int(picture.hd(1).pixels[168, 168, 0]) - 200) < 4
 
 
 def test_a_photo_is_turned_upright():

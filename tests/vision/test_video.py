@@ -20,7 +20,7 @@ def grey(level: int) -> Image.Image:
 
 
 def levels(pictures) -> list[int]:
-    return [round(float(picture.hd(1)[0].mean())) for picture in pictures]
+    return [round(float(picture.hd(1).pixels.mean())) for picture in pictures]
 
 
 @pytest.mark.parametrize(

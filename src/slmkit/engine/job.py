@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from slmkit.engine.images import Place, PromptImages
 from slmkit.engine.outbox import Outbox
 from slmkit.engine.sampling import likeliest, random_numbers
 from slmkit.engine.sequence import Sequence
@@ -34,6 +35,7 @@ class Task:
 
     limit: most tokens to generate, so that prompt and answer fit the context.   stop_ids: all that end an answer.
     continues: the answer goes on from the prompt's text, so a first space belongs to it.
+    images: where they stand among the ids, which are negative there.
     """
 
     ids: tuple[int, ...]
@@ -44,6 +46,7 @@ class Task:
     continues: bool = False
     processors: tuple[LogitsProcessor, ...] = ()
     scorer: Scorer | None = None
+    images: tuple[Place, ...] = ()
 
 
 @dataclass(eq=False)
@@ -61,6 +64,11 @@ class Job:
         self.seed = self.task.options.seed if self.task.options.seed is not None else secrets.randbits(64)
         self.live = [self._sequence()]
         self.outbox.put(Started(len(self.task.ids)))
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an image has to be encoded before the prompt can be read."""
+        return any(s.images is not None and s.images.missing is not None for s in self.live)
 
     @property
     def speculates(self) -> bool:
@@ -107,7 +115,8 @@ class Job:
         task = self.task
         detokenizer = Detokenizer(task.tokenizer, continues=task.continues)
         stops = StopMatcher(task.options.stop or ())
-        return Sequence(list(task.ids), len(task.ids), self.rng(0), detokenizer, stops)
+        images = PromptImages(task.images) if task.images else None
+        return Sequence(list(task.ids), len(task.ids), self.rng(0), detokenizer, stops, images=images)
 
     def finished(self, sequence: Sequence, reason: str, score: float | None = None) -> Finished:
         """The event that ends a choice; the caller's scorer, where there is one, decides its score."""

@@ -134,7 +134,7 @@ def repetition_penalized(logits: F32, ids: Sequence[int], penalty: float) -> F32
     """
     out = logits.copy()
     seen = np.unique(np.asarray(ids, dtype=np.int64))
-    seen = seen[seen < len(out)]
+    seen = seen[(seen >= 0) & (seen < len(out))]  # an image's ids are below 0
     out[seen] = np.where(out[seen] > 0, out[seen] / np.float32(penalty), out[seen] * np.float32(penalty))
     return out
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from slmkit.engine.cache import Cache
+    from slmkit.engine.images import PromptImages
     from slmkit.engine.speculate import Guesser
     from slmkit.events import TokenInfo
     from slmkit.text.detokenize import Detokenizer
@@ -26,6 +27,7 @@ class Sequence:
     blocks, n_cached: the table of cache blocks held and the number of leading ids whose keys and values are in them.
     table: which rotary table those keys were turned with.
     draft: ids that the next step checks, as they may turn out to follow.   guesser: where they come from, once used.
+    images: those among the ids, which are negative there.
     n_drafted, n_accepted: how many were checked so far, and how many of them became part of the answer.
     """
 
@@ -47,6 +49,7 @@ class Sequence:
     guesser: Guesser | None = None
     n_drafted: int = 0
     n_accepted: int = 0
+    images: PromptImages | None = None
 
     @property
     def n_generated(self) -> int:

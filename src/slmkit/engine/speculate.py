@@ -94,7 +94,7 @@ class Guesser:
         if self._match:
             circle = list(ids[start : start + LONGEST_DRAFT])  # what repeats its own end goes on in circles
             self.guess = (circle * LONGEST_DRAFT)[:LONGEST_DRAFT]
-        else:
+        if not self._match or min(self.guess) < 0:  # an image does not follow from what came before it
             self.guess = []
         self._start, self._n_came = start, 0
 

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.engine.drafts import Drafter
+from slmkit.engine.images import Encoder
 from slmkit.engine.scheduler import STEP_TOKENS, Work, schedule
 from slmkit.errors import ModelError, RuntimeFailure
-from slmkit.layers.step import Step, Strand
+from slmkit.layers.step import Features, Step, Strand
 from slmkit.ops.segments import BLOCK, Segments
 
 if TYPE_CHECKING:
@@ -30,19 +31,23 @@ class Engine:
     def __init__(self, model: Any, cache: Cache, step_tokens: int = STEP_TOKENS) -> None:
         self.model, self.cache, self.step_tokens = model, cache, step_tokens
         self.drafter = Drafter(model.rope)
+        self.encoder = Encoder(model)
         self.jobs: list[Job] = []
 
     def add(self, job: Job) -> None:
         """Take a job in; it advances with the next steps."""
         self.jobs.append(job)
+        self.encoder.admit(job)
 
     def step(self) -> None:
         """Advance every job that the plan has room for."""
         self._drop_cancelled()
+        self._encode()
         self._rebuild_crossed()
-        self.drafter.draft(self.jobs)
-        plan = schedule((s for job in self.jobs for s in job.live), self.cache, self.step_tokens)
-        if self.jobs and not plan:
+        ready = [job for job in self.jobs if not job.is_waiting]
+        self.drafter.draft(ready)
+        plan = schedule((s for job in ready for s in job.live), self.cache, self.step_tokens)
+        if ready and not plan:
             raise RuntimeFailure("no request under way can go on, which is a fault in slmkit; please report it")
         if plan:
             complete = [(self._owner(work.sequence), work) for work in plan if work.is_complete]
@@ -64,6 +69,17 @@ class Engine:
     def _drop_cancelled(self) -> None:
         for job in [j for j in self.jobs if j.cancelled]:
             self._end(job)
+
+    def _encode(self) -> None:
+        """A piece of work on the image that was asked for first; answers under way go on between the pieces."""
+        job = next((job for job in self.jobs if job.is_waiting), None)
+        if job is None:
+            return self.encoder.stop()
+        try:
+            self.encoder.work(job)
+        except Exception as error:
+            self._end(job, error)
+        return None
 
     def _rebuild_crossed(self) -> None:
         """Read a sequence again whose cached keys were turned with the rotary table of shorter sequences."""
@@ -143,9 +159,21 @@ def assemble(plan: list[Work], cache: Cache) -> tuple[NDArray[np.int32], Step]:
             for blocks in _tables(plan, cache)
         ),
         cache=cache.data,
+        features=_features(plan, starts),
     )
     ids = [[*w.sequence.ids[w.sequence.n_cached : w.sequence.n_cached + w.count], *w.draft] for w in plan]
-    return _joined(np.array(i, np.int32) for i in ids), step
+    return np.maximum(_joined(np.array(i, np.int32) for i in ids), 0), step
+
+
+def _features(plan: list[Work], starts: NDArray[np.int32]) -> Features | None:
+    """The rows of images among the planned ids."""
+    rows, values = [], []
+    for start, work in zip(starts.tolist(), plan, strict=False):
+        sequence = work.sequence
+        if sequence.images and (found := sequence.images.within(sequence.n_cached, sequence.n_cached + work.count)):
+            rows.append(start + found[0])
+            values.append(found[1])
+    return Features(np.concatenate(rows), np.concatenate(values)) if rows else None
 
 
 def _tables(plan: list[Work], cache: Cache) -> NDArray[np.int32]:

@@ -46,7 +46,7 @@ class Replay:
         self._by_shape: OrderedDict[tuple[int, ...], _Recorded] = OrderedDict()
 
     def __call__(self, ids: NDArray[np.int32], step: Step, cos: F32, sin: F32) -> F32:
-        if len(ids) > self.most_rows:
+        if len(ids) > self.most_rows or step.features is not None:
             return self.layers(ids, step, cos, sin)
         arrays = _arrays(ids, step, cos, sin)
         shape = (len(ids), *step.segments.blocks.shape)

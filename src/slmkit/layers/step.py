@@ -25,6 +25,17 @@ class Strand:
 
 
 @dataclass(frozen=True)
+class Features:
+    """Embeddings that come from elsewhere, such as an image, and not from the table.
+
+    rows: (n,) of the step.   values: (n, hidden).
+    """
+
+    rows: NDArray[np.intp]
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Step:
     """Positions and cache of the tokens of one step; sequences lie one after the other.
 
@@ -33,12 +44,14 @@ class Step:
         while a prompt is read in pieces, and it is what LongRoPE chooses its table by.
     strands: as many as the model's cache layout has.   slots, segments: of the first, for models with one.
     cache: the array of engine/cache.py, see ops/reference.py: write_cache.
+    features: of rows whose id stands for no token; None where all do.
     """
 
     positions: NDArray[np.int32]
     lengths: NDArray[np.int32]
     strands: tuple[Strand, ...]
     cache: NDArray[Any]
+    features: Features | None = None
 
     @property
     def slots(self) -> NDArray[np.int64]:

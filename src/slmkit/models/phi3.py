@@ -176,7 +176,7 @@ class Phi3:
         self.run_layers = Replay(ops, self._run_layers)
 
     def embed(self, ids: NDArray[np.int32]) -> F32:
-        """What the first layer takes: (tokens, hidden)."""
+        """The rows of tokens: (tokens, hidden)."""
         x: F32 = self.ops.embed(self.embed_tokens, ids)
         return x
 
@@ -185,10 +185,14 @@ class Phi3:
         return self.run_layers(ids, step, *self.rope(step.positions, step.lengths))
 
     def _run_layers(self, ids: NDArray[np.int32], step: Step, cos: F32, sin: F32) -> F32:
-        x = self.embed(ids)
+        x = self.inputs(ids, step)
         for layer in self.layers:
             x = layer(x, step, cos, sin)
         return x
+
+    def inputs(self, ids: NDArray[np.int32], step: Step) -> F32:
+        """What the first layer reads: (tokens, hidden)."""
+        return self.embed(ids)
 
     def logits(self, x: F32) -> F32:
         """(tokens, hidden) -> (tokens, vocab), for the rows that need them."""

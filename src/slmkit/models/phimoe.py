@@ -192,9 +192,14 @@ class PhiMoE:
         """Of each layer."""
         return [layer.block_sparse_moe.experts for layer in self.layers]
 
+    def embed(self, ids: NDArray[np.int32]) -> F32:
+        """What the first layer takes: (tokens, hidden)."""
+        x: F32 = self.ops.embed(self.embed_tokens, ids)
+        return x
+
     def hidden(self, ids: NDArray[np.int32], step: Step) -> F32:
         """Last hidden states, before the final norm.   ids: (tokens,).   Returns (tokens, hidden)."""
-        x: F32 = self.ops.embed(self.embed_tokens, ids)
+        x = self.embed(ids)
         cos, sin = self.rope(step.positions, step.lengths)
         for layer in self.layers:
             x = layer(x, step, cos, sin)

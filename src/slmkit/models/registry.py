@@ -15,6 +15,7 @@ ARCHITECTURES = {
     "phi3": "slmkit.models.phi3",
     "phi3small": "slmkit.models.phi3_small",
     "phimoe": "slmkit.models.phimoe",
+    "phi3_v": "slmkit.models.phi3_vision",
 }
 
 

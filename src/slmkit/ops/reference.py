@@ -161,7 +161,8 @@ def silu_mul(gate_up: F32) -> F32:
 def gelu(x: F32) -> F32:
     """x Phi(x), Phi the normal distribution: the exact GELU, not its approximation by tanh.   x: (tokens, dim)."""
     phi = np.array([0.5 * math.erfc(-v * math.sqrt(0.5)) for v in x.ravel().tolist()])
-    return (x * phi.reshape(x.shape)).astype(np.float32)
+    out: F32 = (x * phi.reshape(x.shape)).astype(np.float32)
+    return out
 
 
 def quick_gelu(x: F32) -> F32:

@@ -49,6 +49,24 @@ class Grid:
         return self.n_views * PATCHES * PATCHES + 1 + (self.rows + 1) * PATCHES
 
 
+@dataclass(frozen=True, eq=False)
+class HdImage:
+    """An image as the model sees it.
+
+    pixels: (rows * 336, columns * 336, 3), bytes.   digest: of them.   name: what messages call it.
+    """
+
+    name: str
+    grid: Grid
+    pixels: NDArray[np.uint8]
+    digest: bytes
+
+    def views(self, first: int, last: int) -> F32:
+        """Views [first, last), (count, 3, 336, 336): the first of all is the whole, then come the crops."""
+        crops = crop_views(self.pixels, max(first - 1, 0), last - 1)
+        return crops if first else np.concatenate([whole_view(self.pixels)[None], crops])
+
+
 def grid_of(width: int, height: int, num_crops: int, name: str = "the image") -> Grid:
     """The largest grid of at most num_crops crops in the image's shape.   Raises RequestError for too thin an image."""
     long, short = max(width, height), min(width, height)

@@ -18,11 +18,9 @@ from typing import TYPE_CHECKING, Any
 from slmkit.errors import MissingDependency, RequestError
 from slmkit.untrusted import brief, open_regular, shown
 from slmkit.vision.fetch import Fetching, fetch, is_url
-from slmkit.vision.hd import Grid, grid_of, hd_pixels
+from slmkit.vision.hd import Grid, HdImage, grid_of, hd_pixels
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from PIL import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # of the many that Pillow could read
@@ -44,7 +42,7 @@ class Picture:
         is_turned = image.getexif().get(_ORIENTATION) in _ON_THEIR_SIDE
         self.width, self.height = image.size[::-1] if is_turned else image.size
         self._reopen = reopen
-        self._hd: tuple[int, NDArray[np.uint8], bytes] | None = None
+        self._hd: tuple[int, HdImage] | None = None
         if not 1 <= self.width * self.height <= MOST_PIXELS:
             raise RequestError(
                 f"{name} has {self.width} x {self.height} pixels; at most {MOST_PIXELS // 10**6} million are read, "
@@ -55,14 +53,15 @@ class Picture:
         """How the image is cut.   Raises RequestError for one that cannot be."""
         return grid_of(self.width, self.height, num_crops, self.name)
 
-    def hd(self, num_crops: int) -> tuple[NDArray[np.uint8], bytes]:
-        """The pixels that the model sees, (height, width, 3), and a digest of them.   Raises RequestError."""
+    def hd(self, num_crops: int) -> HdImage:
+        """The image in at most num_crops crops; the last one asked for is kept.   Raises RequestError."""
         if self._hd is None or self._hd[0] != num_crops:
+            grid = self.grid(num_crops)
             with _decoding(self.name):
-                pixels = hd_pixels(upright_rgb(self._reopen(), self.name), self.grid(num_crops))
+                pixels = hd_pixels(upright_rgb(self._reopen(), self.name), grid)
             digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
-            self._hd = num_crops, pixels, digest
-        return self._hd[1], self._hd[2]
+            self._hd = num_crops, HdImage(self.name, grid, pixels, digest)
+        return self._hd[1]
 
     def __repr__(self) -> str:
         return f"<Picture {self.name}, {self.width} x {self.height}>"
