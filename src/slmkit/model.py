@@ -32,6 +32,7 @@ def load(
     kernels: str | None = None,
     memory: str | None = None,
     offline: bool | None = None,
+    private_urls: bool | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> Model:
@@ -41,7 +42,7 @@ def load(
     are packed; notice(line) with what a person should know, such
     as a context smaller than the model's.   Raises ModelNotFound, ModelError, NotEnoughMemory.
     """
-    options = LoadOptions(threads, ctx, quantize, cache, kernels, memory, offline)
+    options = LoadOptions(threads, ctx, quantize, cache, kernels, memory, offline, private_urls)
     named = os.fspath(name) if isinstance(name, os.PathLike) else name
     return Model(open_backend(named, options, progress=progress, notice=notice))
 
@@ -95,8 +96,8 @@ class Model:
                 events.close()
 
     def chat(self, messages: str | Conversation, **options: Any) -> Answer:
-        """Answer a conversation; a string is one user turn."""
-        return self._answer(_request(as_messages(messages), options))
+        """Answer a conversation; a string is one user turn.   images: a list, added to the last message."""
+        return self._answer(_request(_conversation(messages, options), options))
 
     def stream(self, prompt: str | Conversation, **options: Any) -> Iterator[str]:
         """The answer's text as it is made: of a continued text, or of a conversation. Closing it cancels."""
@@ -119,7 +120,7 @@ class Model:
 
     async def achat(self, messages: str | Conversation, **options: Any) -> Answer:
         """`chat` for asyncio."""
-        return await self._aanswer(_request(as_messages(messages), options))
+        return await self._aanswer(_request(_conversation(messages, options), options))
 
     async def astream(self, prompt: str | Conversation, **options: Any) -> AsyncIterator[str]:
         """`stream` for asyncio. Closing it, or cancelling the task that reads it, cancels the request."""
@@ -233,6 +234,16 @@ async def _arriving(events: Any) -> AsyncIterator[Event]:
 
 _OPTION_NAMES = {f.name for f in fields(Options)}
 _BESIDES = {"parse_special", "processors", "scorer"}  # of a request, but no options: no other surface has them
+
+
+def _conversation(messages: str | Conversation, options: dict[str, Any]) -> tuple[Message, ...]:
+    """The messages, and `images` taken out of the options and put to the last of them."""
+    images = options.pop("images", None) or ()
+    found = as_messages(messages)
+    if not images or not found:
+        return found
+    last = Message(found[-1].role, found[-1].content, images)  # which checks that they are a list
+    return (*found[:-1], Message(last.role, last.content, (*found[-1].images, *last.images)))
 
 
 def _request(prompt: Any, given: dict[str, Any], single: str = "") -> Request:

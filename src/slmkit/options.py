@@ -65,6 +65,9 @@ class Options(_Checked):
     speculate: int | None = option(
         "guess so many tokens ahead where the text repeats itself, and check them in one step, which changes no answer;"
         " 0 is off, default is as many as pay", int, 0, 16)  # fmt: skip
+    num_crops: int | None = option(
+        "most crops of an image, beside the view of the whole; default is the model's own", int, 1, 64
+    )
     logprobs: int | None = option("report each token's log probability and this many alternatives", int, 0, 1000)
 
     def over(self, defaults: Options) -> Options:
@@ -101,6 +104,7 @@ class LoadOptions(_Checked):
         "most memory to use, such as 16GB; experts beyond it are read from disk when a token needs them; default is "
         "what is free", str)  # fmt: skip
     offline: bool | None = option("use only what is on this machine; fetch nothing", bool)
+    private_urls: bool | None = option("fetch images also from addresses of this machine and its network", bool)
 
 
 def check(f: Field[Any], value: Any) -> Any:

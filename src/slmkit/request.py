@@ -9,10 +9,11 @@ from typing import Any
 
 from slmkit.errors import RequestError
 from slmkit.options import Options
+from slmkit.untrusted import shown
 
 ROLES = ("system", "user", "assistant", "tool")
 
-# (ids so far, prompt included; logits (vocab,) float32) -> logits of the same shape
+# (ids so far, prompt included, below 0 where an image stands; logits (vocab,) float32) -> logits of the same shape
 LogitsProcessor = Callable[[Sequence[int], Any], Any]
 # (text, ids of the answer, sum of their log probabilities) -> score; choices are returned best first
 Scorer = Callable[[str, Sequence[int], float], float]
@@ -20,16 +21,24 @@ Scorer = Callable[[str, Sequence[int], float], float]
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    images: each a path, an http(s) or data URL, bytes, or an image of Pillow. Where they stand, tags in the content
+    say: `<|image_1|>` is the first one of the conversation. Without tags they come before the text.
+    """
 
     role: str
     content: str
+    images: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise RequestError(f"message role {self.role!r} is not known; use one of {', '.join(ROLES)}")
         if not isinstance(self.content, str):
             raise RequestError(f"message content must be text, not {type(self.content).__name__}")
+        if isinstance(self.images, (str, bytes)) or not isinstance(self.images, Iterable):
+            raise RequestError(f"the images of a message are a list, not {type(self.images).__name__}")
+        object.__setattr__(self, "images", tuple(self.images))
 
 
 @dataclass(frozen=True)
@@ -62,16 +71,53 @@ class Request:
             raise RequestError("ids are whole numbers, the model's token ids; encode text with its tokenizer")
 
 
-def as_messages(messages: str | Sequence[Message | Mapping[str, str]]) -> tuple[Message, ...]:
-    """Message tuples from what people write: one string (a user turn), Messages or {"role", "content"} mappings."""
+def as_messages(messages: str | Sequence[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
+    """Message tuples from what people write: one string (a user turn), Messages or {"role", "content"} mappings.
+
+    A mapping's content is a text, or a list of parts: {"type": "text", "text": ...}, {"type": "image", "image": ...}
+    and {"type": "image_url", "image_url": {"url": ...}}; the last takes http(s) and data URLs alone, no paths.
+    """
     if isinstance(messages, str):
         return (Message("user", messages),)
     if isinstance(messages, (Mapping, Message)) or not isinstance(messages, Iterable):
         raise RequestError(f"a conversation is a text or a list of messages, not {type(messages).__name__}")
-    return tuple(m if isinstance(m, Message) else _message(m) for m in messages)
+    found: list[Message] = []
+    for message in messages:
+        n_images = sum(len(m.images) for m in found)
+        found.append(message if isinstance(message, Message) else _message(message, n_images))
+    return tuple(found)
 
 
-def _message(mapping: Mapping[str, str]) -> Message:
-    if not isinstance(mapping, Mapping) or set(mapping) != {"role", "content"}:
-        raise RequestError(f"a message is {{'role': ..., 'content': ...}}; this one is {mapping!r}")
-    return Message(mapping["role"], mapping["content"])
+def _message(mapping: Mapping[str, Any], n_images: int) -> Message:
+    if not isinstance(mapping, Mapping) or not {"role", "content"} <= set(mapping) <= {"role", "content", "images"}:
+        raise RequestError(f"a message is {{'role': ..., 'content': ...}}; this one is {shown(mapping)}")
+    content, images = mapping["content"], mapping.get("images", ())
+    if isinstance(content, (list, tuple)) and not images:
+        return _joined(mapping["role"], content, n_images)
+    return Message(mapping["role"], content, images)
+
+
+def _joined(role: str, parts: Sequence[Any], n_images: int) -> Message:
+    """Parts in their order, with a tag where an image stands.   n_images: of the messages before."""
+    text, images = "", []
+    for part in parts:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if kind == "text" and isinstance(part.get("text"), str):
+            text += part["text"]
+        elif kind == "image" and part.get("image") is not None:
+            images.append(part["image"])
+            text += f"<|image_{n_images + len(images)}|>\n"
+        elif kind == "image_url" and isinstance(part.get("image_url"), Mapping):
+            images.append(_url(part["image_url"].get("url")))
+            text += f"<|image_{n_images + len(images)}|>\n"
+        else:
+            raise RequestError(
+                f"a part of a message is of type text, image or image_url, with that under its name, not {shown(part)}"
+            )
+    return Message(role, text, tuple(images))
+
+
+def _url(url: Any) -> str:
+    if not isinstance(url, str) or not url.lower().startswith(("http://", "https://", "data:")):
+        raise RequestError(f"an image_url is an http, https or data URL, not {shown(url)}; a file is of type image")
+    return url

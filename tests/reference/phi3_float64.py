@@ -3,12 +3,16 @@
 It shares no code with `transformers` and says how far a float32 result is from the exact one.
 """
 
+from __future__ import annotations
+
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from phi3_checkpoint import Tensors
 from phi3_variations import head_dim
+
+if TYPE_CHECKING:
+    from phi3_checkpoint import Tensors
 
 QUERIES_AT_ONCE = 512  # bounds the score matrix of a 4097-token prompt
 

@@ -33,6 +33,7 @@ class Capabilities:
     ignore_eos: bool = False
     stop_ids: bool = False
     many: bool = False  # n answers of one request
+    images: bool = False
 
     def check(self, request: Request, backend: str) -> None:
         """Raise UnsupportedFeature naming the first thing asked for that this backend lacks."""
@@ -54,9 +55,15 @@ class Capabilities:
             "ignore_eos": bool(o.ignore_eos),
             "stop_ids": bool(o.stop_ids),
             "many": (o.n or 1) > 1,
+            "images": any(message.images for message in request.messages or ()),
         }
         for f in fields(self):
             if asked[f.name] and not getattr(self, f.name):
+                if f.name == "images":
+                    raise UnsupportedFeature(
+                        f"{backend} reads text alone, and the conversation has an image; leave it out, or use a vision "
+                        "model such as phi3.5-vision"
+                    )
                 raise UnsupportedFeature(f"{backend} does not have {f.name}; leave it out or use another backend")
 
 

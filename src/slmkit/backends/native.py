@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from slmkit.backends.base import Capabilities
+from slmkit.backends.images import ImagePlan, plan_images
 from slmkit.engine.cache import Cache, default_kind
 from slmkit.engine.job import Task
 from slmkit.engine.memory import CachePlan, ExpertBytes, layout_of, plan_experts, usable_bytes
@@ -23,6 +24,7 @@ from slmkit.sources.base import Source
 from slmkit.sources.find import open_source
 from slmkit.text.prompt import Prompt, text_prompt
 from slmkit.text.tokenizer import Tokenizer
+from slmkit.vision.fetch import Fetching
 from slmkit.weights.load import Weights, plan_weights, take_weights
 from slmkit.weights.locate import Notice, Progress
 
@@ -58,7 +60,10 @@ class NativeBackend:
         notice: Notice | None = None,
     ) -> None:
         self.name = name
-        self.loaded = load(name, options or LoadOptions(), progress, notice)
+        options = options or LoadOptions()
+        self.loaded = load(name, options, progress, notice)
+        self.capabilities = replace(self.capabilities, images=self.loaded.source.sees)
+        self._fetching = Fetching(private=bool(options.private_urls), offline=bool(options.offline))
         self.context = self.loaded.plan.context
         assert self.loaded.cache is not None
         self._worker = Worker(Engine(self.loaded.model, self.loaded.cache))
@@ -73,7 +78,7 @@ class NativeBackend:
 
     def render(self, messages: Sequence[Message], parse_special: bool = False) -> Prompt:
         """The exact prompt of a conversation: text and ids."""
-        return self.loaded.source.prompt(messages, parse_special=parse_special)
+        return self._prompt(messages, parse_special)[0]
 
     def close(self) -> None:
         """End what is running and give the memory back, also while somebody holds this; later requests are refused."""
@@ -82,35 +87,50 @@ class NativeBackend:
 
     def task(self, request: Request) -> Task:
         """The request after template, tokenizer and defaults.   Raises RequestError where it cannot be run."""
-        ids = self._ids(request)
+        ids, plan, prompt = self._ids(request)
         options = self._options(request)
+        n_images = sum(length for _, length, _ in prompt.images)
         return Task(
             ids=ids,
             options=options,
-            limit=self._limit(len(ids), request.options.max_tokens, options),
+            limit=self._limit(len(ids), request.options.max_tokens, options, n_images),
             stop_ids=self._stop_ids(options),
             tokenizer=self.loaded.tokenizer,
             continues=request.messages is None,
             processors=request.processors,
             scorer=request.scorer,
+            images=plan.places(prompt) if plan else (),
         )
 
-    def _ids(self, request: Request) -> tuple[int, ...]:
+    def _ids(self, request: Request) -> tuple[tuple[int, ...], ImagePlan | None, Prompt]:
         self._refuse_hopeless(request)
+        plan = None
         if request.messages is not None:
-            ids = self.render(request.messages, request.parse_special).ids
+            prompt, plan = self._prompt(request.messages, request.parse_special, request.options.num_crops)
         elif request.prompt is not None:
-            ids = text_prompt(request.prompt, self.loaded.tokenizer, parse_special=request.parse_special).ids
+            prompt = text_prompt(request.prompt, self.loaded.tokenizer, parse_special=request.parse_special)
         else:
-            ids = tuple(request.ids or ())
+            prompt = Prompt(tuple(request.ids or ()), "", ())
+        ids = prompt.ids
         if not ids:
             raise RequestError("the prompt is empty; give at least one token to continue")
-        if min(ids) < 0 or max(ids) >= self.loaded.config.vocab_size:
+        least = 0 if request.ids is None else min(ids)  # ids of images come from _prompt alone
+        if least < 0 or max(ids) >= self.loaded.config.vocab_size:
             raise RequestError(
-                f"token id {max(ids) if min(ids) >= 0 else min(ids)} is none of this model's: 0 to "
+                f"token id {max(ids) if least >= 0 else least} is none of this model's: 0 to "
                 f"{self.loaded.config.vocab_size - 1}"
             )
-        return ids
+        return ids, plan, prompt
+
+    def _prompt(
+        self, messages: Sequence[Message], parse_special: bool, num_crops: int | None = None
+    ) -> tuple[Prompt, ImagePlan | None]:
+        source = self.loaded.source
+        if not source.sees:
+            return source.prompt(messages, parse_special=parse_special), None
+        plan = plan_images(messages, source, num_crops, self._fetching)
+        prompt = source.prompt(plan.messages, parse_special=parse_special, image_tokens=plan.tokens)
+        return prompt, plan if plan.pictures else None
 
     def _refuse_hopeless(self, request: Request) -> None:
         """Refuse a text that cannot fit whatever its tokens, before seconds are spent on finding them."""
@@ -138,21 +158,24 @@ class NativeBackend:
                     raise OptionError(f"{name} names token {id}; this model's ids end at {last}")
         return options
 
-    def _limit(self, n_prompt: int, asked: int | None, options: Options) -> int:
+    def _limit(self, n_prompt: int, asked: int | None, options: Options, n_images: int = 0) -> int:
         """Most tokens to generate.   Raises ContextExceeded, with both numbers, for more than fit.
 
+        n_images: tokens of the prompt that stand for images.
         asked: the caller's own max_tokens. A checkpoint's default is no promise: it gives way to the context.
         """
         room = self.context - n_prompt
+        images = f", {n_images} of them of images" if n_images else ""
+        shorten = "give fewer images or lower num_crops" if n_images else "shorten the prompt"
         if room < 1:
             raise ContextExceeded(
-                f"the prompt has {n_prompt} tokens, which leaves no room for an answer in a context of {self.context}; "
-                "shorten the prompt" + self._larger_context()
+                f"the prompt has {n_prompt} tokens{images}, which leaves no room for an answer in a context of "
+                f"{self.context}; {shorten}" + self._larger_context()
             )
         if (asked or 1) > room:
             raise ContextExceeded(
-                f"the prompt has {n_prompt} tokens and max_tokens is {asked}, together over the context of "
-                f"{self.context}; shorten the prompt or lower max_tokens" + self._larger_context()
+                f"the prompt has {n_prompt} tokens{images} and max_tokens is {asked}, together over the context of "
+                f"{self.context}; {shorten} or lower max_tokens" + self._larger_context()
             )
         limit = asked or min(room, options.max_tokens or room)
         layout = layout_of(self.loaded.config)

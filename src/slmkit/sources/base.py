@@ -90,9 +90,26 @@ class Source:
         shapes: Mapping[str, Shape] = self.family.expected_tensors(self.config)
         return shapes
 
-    def prompt(self, messages: Sequence[Message], *, parse_special: bool = False) -> Prompt:
-        """The exact prompt of a conversation, with the model's own system message and examples where it has them."""
+    @property
+    def num_crops(self) -> int | None:
+        """The most crops of an image, where the files of a model that sees say so."""
+        return None
+
+    @property
+    def sees(self) -> bool:
+        """Whether the model takes images."""
+        return hasattr(self.family, "feature_bytes")
+
+    def prompt(
+        self, messages: Sequence[Message], *, parse_special: bool = False, image_tokens: Sequence[int] = ()
+    ) -> Prompt:
+        """The exact prompt of a conversation, with the model's own system message and examples where it has them.
+
+        image_tokens: of each image of the messages, which have their tags.
+        """
         own = [Message("system", self.system)] if self.system else []
         asked = [message for message in messages[:1] if message.role == "system"]
         conversation = [*(asked or own), *self.examples, *messages[len(asked) :]]
-        return chat_prompt(conversation, self.template, self.tokenizer, parse_special=parse_special)
+        return chat_prompt(
+            conversation, self.template, self.tokenizer, parse_special=parse_special, image_tokens=image_tokens
+        )

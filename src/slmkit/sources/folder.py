@@ -9,6 +9,7 @@ from typing import Any
 from slmkit.engine.defaults import generation_defaults, stop_ids
 from slmkit.options import Options
 from slmkit.sources.base import Source
+from slmkit.sources.preprocessor import read_num_crops
 from slmkit.text.template import ChatTemplate
 from slmkit.text.tokenizer import Tokenizer
 from slmkit.untrusted import is_there, read_json, read_text
@@ -43,7 +44,13 @@ class FolderSource(Source):
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
-        return stop_ids(self.tensors.generation_config, self.raw_config, self.config.vocab_size)
+        found = stop_ids(self.tensors.generation_config, self.raw_config, self.config.vocab_size)
+        return found | {id for id in getattr(self.family, "STOPS", ()) if id < self.config.vocab_size}
+
+    @cached_property
+    def num_crops(self) -> int | None:
+        path = self.path / "preprocessor_config.json"
+        return read_num_crops(read_json(path, MOST_CONFIG_BYTES), path) if self.sees and is_there(path) else None
 
     @property
     def licence(self) -> str | None:

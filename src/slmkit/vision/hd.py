@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 F32 = NDArray[np.float32]
 SIDE = 336  # pixels of a crop
 PATCHES = 12  # features of a crop, in each direction
-_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
-_STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]  # of CLIP's pictures, R, G, B
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,8 @@ def hd_pixels(image: Image.Image, grid: Grid) -> NDArray[np.uint8]:
 
 def normalized(pixels: NDArray[np.uint8]) -> F32:
     """Bytes as the model takes them, by the mean and deviation of CLIP's pictures."""
-    out: F32 = (pixels.astype(np.float32) / np.float32(255) - _MEAN) / _STD
+    mean, deviation = np.array(MEAN, np.float32), np.array(STD, np.float32)
+    out: F32 = (pixels.astype(np.float32) / np.float32(255) - mean) / deviation
     return out
 
 

@@ -14,9 +14,12 @@ from slmkit.untrusted import shown
 from slmkit.weights.tensors import Shape, TensorSource
 
 # Buffers that old checkpoints carry; they follow from the configuration.
-IGNORED = ("*.rotary_emb.inv_freq",)
+IGNORED = ("*.rotary_emb.inv_freq", "*.embeddings.position_ids")
 # A tied model's head is its embedding; some files hold it a second time.
-TIED = {"lm_head.weight": "model.embed_tokens.weight"}
+TIED = {
+    "lm_head.weight": "model.embed_tokens.weight",
+    "model.vision_embed_tokens.wte.weight": "model.embed_tokens.weight",
+}
 _NUMBERS = ("F32", "F16", "BF16")  # what vectors may be of: the blocks of quantized types are for matrices
 _MOST_LISTED = 3
 _ROWS_AT_ONCE = 1024

@@ -33,6 +33,8 @@ COPIED = (
     "merges.txt",
     "chat_template.jinja",
     "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
     "LICENSE",
 )
 _MOST_COPIED_BYTES = 1 << 27
