@@ -8,6 +8,7 @@ import slmkit
 from cached_models import cache_model, files_of
 from ollama_store import LIBRARY_TEMPLATE, STOPS
 from slmkit.engine.cache import block_bytes
+from slmkit.models import registry
 from tiny import edit_json, write_model
 
 Q4_0 = (GGUF / "tiny-Q4_0.gguf").read_bytes()
@@ -192,6 +193,7 @@ def test_a_published_model_that_is_not_here_is_described_by_the_catalog(real_slm
     assert "no; `slm pull phi3.5` fetches it" in done.out
     assert "3.82 billion" in done.out
     assert "published scores of microsoft/Phi-3.5-mini-instruct" in done.out
+    monkeypatch.delitem(registry.ARCHITECTURES, "phi3_v")
     assert "slmkit cannot run it yet" in real_slm("show", "phi3.5-vision").out
     f = facts("microsoft/Phi-3.5-mini-instruct")
     assert (f["here"], f["parameters"], f["layers"]) == (False, 3_821_079_552, 32)

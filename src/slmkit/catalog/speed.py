@@ -43,8 +43,13 @@ def predict(shape: Shape, quantization: str, context: int, limits: Limits) -> Sp
     decode = DECODE_SHARE[quantization] * limits.read_bytes_per_s / token_bytes(shape, quantization, context)
     if not limits.int8_macs_per_s:
         return Speed(decode, None)
-    share = _at(PREFILL_SHARE[quantization], context)
+    share = prefill_share(quantization, context)
     return Speed(decode, share * limits.int8_macs_per_s / prompt_macs(shape, context))
+
+
+def prefill_share(quantization: str, tokens: int) -> float:
+    """The share of the multiply-adds that reading a prompt of so many tokens reaches."""
+    return _at(PREFILL_SHARE[quantization], tokens)
 
 
 def token_bytes(shape: Shape, quantization: str, context: int) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from slmkit.cli import conversation, terminal
 from slmkit.cli.answer import cut_by_context, is_cut_by_context, statistics, stream
+from slmkit.cli.images import open_image
 from slmkit.cli.loading import Watch, find_source, open_model
 from slmkit.cli.parser import near
 from slmkit.errors import ContextExceeded, RequestError, SlmError
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
     from slmkit.events import Choice
     from slmkit.model import Model
     from slmkit.options import LoadOptions, Options
+    from slmkit.vision.picture import Picture
 
 COMMANDS = {
     "/clear": "forget the conversation; the system message stays",
     "/save FILE": "write the conversation to a JSON file",
     "/load FILE": "go on with a saved conversation",
     "/model NAME": "go on with another model",
+    "/image FILE": "add an image, a file or a URL, to the next message",
     "/system TEXT": "set the system message; without a text there is none",
     "/help": "this list",
     "/quit": "leave, as Ctrl-D does",
@@ -38,8 +41,10 @@ _HELP = (
 )
 
 
-def chat(args: argparse.Namespace, options: Options, load_options: LoadOptions) -> int:
-    """Chat on the terminal until the user leaves; the exit code."""
+def chat(
+    args: argparse.Namespace, options: Options, load_options: LoadOptions, images: tuple[Picture, ...] = ()
+) -> int:
+    """Chat on the terminal until the user leaves; the exit code.   images: of the first message."""
     from slmkit.cli.chat_input import line_reader
 
     def open_named(name: str) -> Model:
@@ -56,7 +61,9 @@ def chat(args: argparse.Namespace, options: Options, load_options: LoadOptions) 
         parse_special=args.parse_special,
         stats=args.stats,
         find_named=find_named,
+        open_image=lambda name: open_image(name, load_options),
     )
+    talk.images = list(images)
     if args.system:
         talk.messages = [Message("system", args.system)]
     try:
@@ -70,6 +77,7 @@ class Chat:
     """A conversation with one model at a time.
 
     messages: all turns that the model will see again, the system message first if there is one.
+    images: of the next message.
     """
 
     def __init__(
@@ -81,6 +89,7 @@ class Chat:
         parse_special: bool = False,
         stats: bool = False,
         find_named: Callable[[str], object] = locate,
+        open_image: Callable[[str], Picture] | None = None,
     ) -> None:
         self._open_named = open_named
         self._find_named = find_named
@@ -89,6 +98,8 @@ class Chat:
         self._parse_special = parse_special
         self._stats = stats
         self.messages: list[Message] = []
+        self.images: list[Picture] = []
+        self._open_image = open_image
         self.model = open_named(name)
 
     def loop(self, read: Callable[[], str]) -> None:
@@ -114,7 +125,7 @@ class Chat:
 
     def _answer(self, text: str) -> None:
         """Stream the answer to a user's turn, and keep both. A turn without any answer is not kept."""
-        turn = Message("user", text)
+        turn = Message("user", text, tuple(self.images))
         request = Request((*self.messages, turn), options=self._options, parse_special=self._parse_special)
         parts: list[str] = []
         try:
@@ -123,6 +134,7 @@ class Chat:
             terminal.say("stopped" if parts else "stopped; this turn is not kept")
         if parts:
             self.messages += [turn, Message("assistant", "".join(parts))]
+            self.images = []
 
     def _say_end(self, choice: Choice) -> None:
         if not choice.text:
@@ -140,16 +152,18 @@ class Chat:
         if command == "/help":
             terminal.write(_HELP + "\n")
         elif command == "/clear":
-            self.messages = self._system_only()
+            self.messages, self.images = self._system_only(), []
             terminal.say("the conversation is forgotten")
         elif command == "/system":
             turns = [m for m in self.messages if m.role != "system"]
             self.messages = [*([Message("system", rest)] if rest else []), *turns]
             terminal.say("the system message is set" if rest else "there is no system message now")
+        elif command == "/image":
+            self._add_image(rest)
         elif command == "/save":
             self._save(_path(rest, command))
         elif command == "/load":
-            self.messages = conversation.load(_path(rest, command))
+            self.messages = conversation.load(_path(rest, command), self._open_image)
             terminal.say(f"{len(self.messages)} messages loaded")
         elif command == "/model":
             self._switch(rest)
@@ -159,6 +173,15 @@ class Chat:
                 f"{command} is no command{near(command, known)}; /help lists them, "
                 "and a space before / makes it a message"
             )
+
+    def _add_image(self, name: str) -> None:
+        if not self.model.backend.capabilities.images:
+            raise RequestError(f"{self._name} reads text alone; /model phi3.5-vision goes on with one that sees")
+        if not name or self._open_image is None:
+            raise RequestError("/image needs a file or a URL, as in /image photo.jpg")
+        self.images.append(self._open_image(name))
+        size = f"{self.images[-1].width} x {self.images[-1].height} pixels"
+        terminal.say(f"{name}, {size}, goes with the next message ({len(self.images)} so far; /clear drops them)")
 
     def _system_only(self) -> list[Message]:
         return [m for m in self.messages if m.role == "system"]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from slmkit.errors import RequestError
 from slmkit.request import Message, as_messages
 from slmkit.untrusted import is_there
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 _MOST_BYTES = 16 << 20
@@ -33,13 +34,22 @@ def save(path: Path, model: str, messages: Sequence[Message]) -> None:
             load(path)
         except RequestError:
             raise RequestError(f"{path} exists and is no saved conversation; choose another name") from None
-    turns = [{"role": m.role, "content": m.content} for m in messages]
+    turns = [_turn(m) for m in messages]
     data = json.dumps({"model": model, "messages": turns}, ensure_ascii=False, indent=2) + "\n"
     write_atomically(path.absolute(), data.encode())
 
 
-def load(path: Path) -> list[Message]:
-    """The messages of a saved conversation, or of a bare JSON list of them. Raises RequestError."""
+def _turn(message: Message) -> dict[str, Any]:
+    """As JSON; images by their names, which is where they are found again."""
+    images = {"images": [image.name for image in message.images]} if message.images else {}
+    return {"role": message.role, "content": message.content, **images}
+
+
+def load(path: Path, open_image: Callable[[str], Any] | None = None) -> list[Message]:
+    """The messages of a saved conversation, or of a bare JSON list of them. Raises RequestError.
+
+    open_image: for the images that were saved by name; without it they stay names.
+    """
     try:
         if not path.exists():
             raise RequestError(f"there is no file {path}; check the name")
@@ -59,6 +69,9 @@ def load(path: Path) -> list[Message]:
     if not isinstance(turns, list) or not turns:
         raise RequestError(f'{path} holds no conversation; it takes a list of {{role, content}} under "messages"')
     try:
-        return list(as_messages(turns))
+        found = list(as_messages(turns))
+        if open_image is None:
+            return found
+        return [replace(m, images=tuple(open_image(str(image)) for image in m.images)) for m in found]
     except RequestError as error:
         raise RequestError(f"{path} holds a broken conversation: {error}") from None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from slmkit.cli import terminal
 from slmkit.cli.answer import add_display, show
 from slmkit.cli.flags import add_flags
+from slmkit.cli.images import add_images, given_images
 from slmkit.cli.loading import add_model, add_quiet, open_model, refuse_prompt
 from slmkit.cli.prompt import add_prompt, given_text
 from slmkit.cli.settings import effective
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parse-special", action="store_true", help="let text such as <|end|> in the prompt act as a control token"
     )
+    add_images(parser)
     add_quiet(parser)
     add_display(parser)
     add_flags(parser, Options, LoadOptions)
@@ -33,14 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     options, load_options = effective(Options, args), effective(LoadOptions, args)
     refuse_prompt(args.model)
-    prompt = given_text(args.text)
+    prompt, images = given_text(args.text), given_images(args, load_options)
     if prompt is None:
         _require_chat(args, options)
         from slmkit.cli.chat import chat
 
-        return chat(args, options, load_options)
+        return chat(args, options, load_options, images)
     messages = (Message("system", args.system),) if args.system else ()
-    request = Request((*messages, Message("user", prompt)), options=options, parse_special=args.parse_special)
+    request = Request((*messages, Message("user", prompt, images)), options=options, parse_special=args.parse_special)
     with open_model(args.model, load_options, quiet=args.quiet) as model:
         show(model, request, as_json=args.json, stats=args.stats)
     return 0

@@ -33,6 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tensors", action="store_true", help="list every tensor with its type, shape and bytes")
     parser.add_argument("--template", action="store_true", help="print the chat template alone, as the files have it")
     parser.add_argument("--json", action="store_true", help="one JSON object, with all texts and scores whole")
+    parser.add_argument(
+        "--image",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="what a question about an image takes: tokens, memory, time; may be given several times",
+    )
+    parser.add_argument("--num-crops", metavar="N", type=int, help="with that many crops of an image at most (1 to 64)")
     add_quiet(parser)
 
 
@@ -54,6 +62,10 @@ def run(args: argparse.Namespace) -> int:
         text = template(source)["text"]
         terminal.write(text + "\n" * (terminal.is_interactive() and not text.endswith("\n")))
         return 0
+    if args.image or args.num_crops is not None:
+        from slmkit.cli.show_images import show_images
+
+        return show_images(source, args)
     found = facts(source)
     if args.json:
         found |= {"tensors": _tensors(source)} if args.tensors else {}
