@@ -1,6 +1,6 @@
 """Where an image question's time and memory go: preprocess, tower, prefill, decode.
 
-    python benchmarks/vision.py MODEL [--image FILE] [--num-crops 16] [--json]
+    python benchmarks/vision.py MODEL [--image FILE] [--num-crops 16]
 
 Without a file the image is 1344 x 1008 pixels of noise. Memory is what the process grows by over the loaded model while
 an image is encoded, beside the plan's estimate.
@@ -13,6 +13,7 @@ import io
 import json
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,9 +79,8 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=32)
     parser.add_argument("--ctx", type=int, default=4096)
     parser.add_argument("--tower-only", action="store_true")
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    data = open(args.image, "rb").read() if args.image else noise(*map(int, args.size.split("x")))
+    data = Path(args.image).read_bytes() if args.image else noise(*map(int, args.size.split("x")))
     with slmkit.load(args.model, ctx=args.ctx, quantize=args.quantize) as model:
         source, network = model.backend.loaded.source, model.backend.loaded.model
         picture = open_picture(data)
