@@ -68,6 +68,7 @@ class _Line:
     blocks: list[int]
     n_cached: int = 0
     draft: list[int] = field(default_factory=list)
+    images: None = None
 
 
 class _Watching:
@@ -92,7 +93,7 @@ class _Watching:
 
     def prepare(self, matrix: Matrix) -> Any:
         weight = self._ops.prepare(matrix)
-        self._name_of_weight[id(weight)] = self._name_of_matrix[id(matrix)]
+        self._name_of_weight[id(weight)] = self._name_of_matrix.get(id(matrix), "")  # no name: patches' kernel
         return weight
 
     def matmul(self, x: F32, weight: Any) -> F32:

@@ -233,3 +233,19 @@ def test_a_table_stored_twice_is_accepted_only_if_both_are_equal(tmp_path):
     vision_models.write_safetensors(folder / "model.safetensors", tensors | {wte: table + 1})
     with pytest.raises(CheckpointError, match="wte"):
         slmkit.load(folder)
+
+
+def test_a_model_that_sees_is_calibrated_on_text_and_keeps_its_tower_in_8_bits(folder, tmp_path):
+    from slmkit.cli.main import main
+    from slmkit.sources.find import open_source
+
+    text = tmp_path / "text.txt"
+    text.write_text("the cat saw the hat. " * 60)
+    assert main(["quantize", str(folder), str(tmp_path / "packed"), "--calibrate", str(text), "-q"]) == 0
+    matrices = json.loads(open_source(str(tmp_path / "packed")).tensors.metadata["slmkit.matrices"])
+    formats = {name: entry[0] for name, entry in matrices.items()}
+    assert {formats[name] for name in formats if "vision_embed" in name} == {"q8"}
+    assert {formats[name] for name in formats if ".layers." in name and "vision" not in name} == {"q4_s"}
+    assert not any("position_embedding" in name for name in formats)
+    with slmkit.load(tmp_path / "packed") as loaded:
+        assert loaded.chat("what", images=[TABLE], max_tokens=1)

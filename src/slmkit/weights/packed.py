@@ -38,7 +38,7 @@ LAYOUT = "2"
 RECIPES = {"q4": ("q4_s", "q8"), "q8": ("q8", "q8")}
 # A router's scores decide which experts run at all, and it is a few thousandths of a layer: kept in float32.
 _ROUTERS = ".block_sparse_moe.gate.weight"
-# Of the tower, too: 4 bits there move features by ten times as much, for 0.2 GB less (docs/vision.md).
+# Of the tower, too: 4 bits there move features by twelve times as much, for 0.2 GB less (docs/vision.md).
 _VISION = "model.vision_embed_tokens."
 _TABLES = ("model.embed_tokens.weight", "lm_head.weight")
 _DTYPES = {np.uint8: "U8", np.int8: "I8", np.float16: "F16"}
