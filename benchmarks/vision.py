@@ -22,6 +22,7 @@ from PIL import Image
 
 import slmkit
 from slmkit.backends.images import image_bytes
+from slmkit.bench.limits import typical_limits
 from slmkit.request import Message, Request
 from slmkit.vision.picture import open_picture
 
@@ -85,6 +86,7 @@ def main() -> None:
         source, network = model.backend.loaded.source, model.backend.loaded.model
         picture = open_picture(data)
         grid = picture.grid(args.num_crops)
+        limits = typical_limits()
         with Peak() as peak:
             image, preprocess = timed(lambda: picture.hd(args.num_crops))
             rows, tower = timed(lambda: drained(network.features(image)))
@@ -93,6 +95,8 @@ def main() -> None:
             "tokens": grid.n_tokens,
             "preprocess_s": preprocess,
             "tower_s": tower,
+            "int8_macs_per_s": limits and limits.int8_macs_per_s,
+            "tower_macs_per_s": grid.n_views * network.config.tower.view_macs / tower,
             "peak_bytes": peak.bytes,
             "estimate_bytes": image_bytes(source, [picture], [grid]),
         }
