@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from slmkit.errors import CheckpointError, RequestError, StorageError, TemplateError, UnsupportedModel
 from slmkit.models.gguf_config import QUANTIZATION_VERSION
 from slmkit.models.gguf_metadata import write_config, write_factors
-from slmkit.models.gguf_names import gguf_name
+from slmkit.models.gguf_names import check_in_gguf, gguf_name
 from slmkit.ops.matrix import GROUP, QUANTIZED, TILE, Matrix
 from slmkit.ops.pack import NOT_FINITE, as_f32, packer, unpack
 from slmkit.options import Options
@@ -79,8 +79,7 @@ def export_gguf(
     """
     if type not in TYPES:
         raise RequestError(f"type is {shown(type)}; it takes one of {', '.join(TYPES)}")
-    if source.architecture == "phi3small":
-        raise UnsupportedModel("GGUF has no form for phi3small models; run this one from its own files")
+    check_in_gguf(source.architecture)
     _check_target(source, out, force)
     tensors = _tensors(source)
     types = _types(tensors, TYPES[type])

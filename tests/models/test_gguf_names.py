@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from slmkit.errors import CheckpointError
+from slmkit.errors import CheckpointError, UnsupportedModel
 from slmkit.models.gguf_config import CONFIGS
-from slmkit.models.gguf_names import NAMES, gguf_name, tensor_names
+from slmkit.models.gguf_names import NAMES, check_in_gguf, gguf_name, tensor_names
 from slmkit.models.phi3 import Config, expected_tensors
 
 SMALL = Config.from_dict(
@@ -62,3 +62,8 @@ def test_a_tensor_cannot_pass_itself_off_under_the_hubs_name(name):
 
 def test_settings_and_names_are_there_for_the_same_architectures():
     assert CONFIGS.keys() == NAMES.keys()
+
+
+def test_an_architecture_that_gguf_files_do_not_hold_here_is_refused_by_name():
+    with pytest.raises(UnsupportedModel, match="phi3_v model cannot be written"):
+        check_in_gguf("phi3_v")

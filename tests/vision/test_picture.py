@@ -15,8 +15,9 @@ import pytest
 pytest.importorskip("PIL")
 from PIL import Image
 
-from slmkit.errors import RequestError
+from slmkit.errors import RequestError, SlmError
 from slmkit.vision.fetch import Fetching
+from slmkit.vision.hd import SIDE
 from slmkit.vision.picture import MOST_PIXELS, open_picture, upright_rgb
 
 IMAGES = Path(__file__).parents[1] / "data" / "images"
@@ -180,3 +181,23 @@ def test_a_broken_data_url_is_refused():
 def test_offline_fetches_nothing():
     with pytest.raises(RequestError, match="offline"):
         open_picture("http://127.0.0.1:1/a.png", Fetching(private=True, offline=True))
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP"])
+def test_damaged_images_give_an_image_or_our_error(format):
+    """Whatever a decoder raises, callers see one kind of error; and no image larger than the file's header says."""
+    whole = encoded(Image.effect_noise((37, 29), 90).convert("RGB"), format)
+    rng = np.random.default_rng(len(whole))
+    read = 0
+    for _ in range(150):
+        data = bytearray(whole)
+        for at in rng.integers(0, len(data), rng.integers(1, 6)):
+            data[at] = rng.integers(0, 256)
+        try:
+            picture = open_picture(bytes(data[: rng.integers(1, len(data) + 1)] if rng.random() < 0.3 else data))
+            if picture.width * picture.height < 10**6:
+                assert picture.hd(1).pixels.shape == (SIDE, SIDE, 3)
+                read += 1
+        except SlmError:
+            pass
+    assert read

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from slmkit.errors import CheckpointError
+from slmkit.errors import CheckpointError, UnsupportedModel
 from slmkit.models.gguf_config import FACTORS, SOURCE
 from slmkit.untrusted import shown
 
@@ -73,6 +73,12 @@ def tensor_names(config: Mapping[str, Any], tensors: Collection[str]) -> dict[st
 def part_of(name: str, number: int) -> str:
     """What weights/gguf/checkpoint.py calls one matrix of a tensor that is a stack of them."""
     return f"{name}[{number}]"
+
+
+def check_in_gguf(model_type: str) -> None:
+    """Raises UnsupportedModel for an architecture that GGUF files have no form for."""
+    if model_type not in NAMES:
+        raise UnsupportedModel(f"a {model_type} model cannot be written into a GGUF file; {', '.join(NAMES)} can")
 
 
 def gguf_name(model_type: str, name: str) -> str:
