@@ -5,9 +5,9 @@
 
 PYTHON is that of an environment with the engine: xllamacpp, openvino-genai, or slmkit (run this with one that has
 slmkit too: it measures the limits). In every round each case goes through all engines in turn, each in a process of its
-own, so that peaks of memory do not mix; the limits are measured just before. RESULTS.json gets every run; RESULTS.md
-the best and the median of each case, and in brackets the median share of the limit; RESULTS.svg a chart, where
-matplotlib is installed. The models must be of Phi-3-mini's shape, and their files in the page cache.
+own, so that peaks of memory do not mix; the limits are measured just before. RESULTS.json gets every run, after those
+that it has; RESULTS.md the best and the median of each case, and in brackets the median share of the limit; RESULTS.svg
+a chart, where matplotlib is installed. The models must be of Phi-3-mini's shape, and their files in the page cache.
 
 The share of the limit is the time that the machine needs at least, over the time taken. It needs at least that for
 reading the weights once a step (a file less its embedding table) and every stream's cache, at the bandwidth measured,
@@ -87,8 +87,10 @@ def main() -> None:
         python, *models = getattr(args, driver) or [""]
         for model in models:
             engines[f"{driver} {Path(model).stem}"] = (python, driver, model)
-    runs: list[dict[str, Any]] = []
-    for number in range(args.rounds):
+    kept = args.out.with_suffix(".json")
+    runs: list[dict[str, Any]] = json.loads(kept.read_text())["runs"] if kept.exists() else []
+    done = 1 + max((run["round"] for run in runs), default=-1)
+    for number in range(done, done + args.rounds):
         for case in args.only:
             for name, engine in engines.items():
                 runs.append(
