@@ -497,6 +497,7 @@ std::vector<KernelSet> kernel_sets() {
 }  // namespace
 
 NB_MODULE(_native, m) {
+  nb::set_leak_warnings(false);  // an interpreter that ends with a model in use leaves it to the system
   nb::register_exception_translator(translate);
   nb::class_<Tape>(m, "Tape").def(nb::init<>()).def("run", &Tape::run);
 
