@@ -116,7 +116,7 @@ def test_large_models_by_arithmetic():
     gpt3 = rows["175 B dense (GPT-3)", 4]
     assert gpt3.context == 2048  # its own
     assert gpt3.memory.weights == pytest.approx(4.3125 / 8 * gpt3.parameters, rel=0.01)
-    assert gpt3.decode < rows["70 B dense (Llama 2)", 4].decode < 2.1
+    assert gpt3.decode < rows["70 B dense (Llama 2)", 4].decode < 2.4
 
 
 def test_speeds_are_predicted_for_half_of_the_context():

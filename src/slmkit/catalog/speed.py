@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from slmkit.bench.limits import Limits
     from slmkit.catalog.shapes import Shape
 
-# Share of the read bandwidth that decoding one sequence reached. At contexts of 32, 512 and 2,000 tokens q4 had 0.78,
-# 0.73 and 0.76 (docs/performance.md), which is one number and its noise.
-DECODE_SHARE = {"q4": 0.76, "q8": 0.62, "none": 0.70}
+# Share of the read bandwidth that decoding one sequence reached. At contexts of 32 and 512 tokens q4 had 0.92,
+# 0.78 and 0.91, and 0.84 in another hour (docs/performance.md), which is one number and its noise.
+DECODE_SHARE = {"q4": 0.86, "q8": 0.62, "none": 0.70}
 # Share of the 8-bit multiply-adds that reading a prompt reached, by its tokens; between them a straight line.
-PREFILL_SHARE = {"q4": ((512, 0.52), (2000, 0.41)), "q8": ((512, 0.30),), "none": ((512, 0.14),)}
-MEASURED_CONTEXT = 2000  # beyond, nobody has compared a prediction with a run
+PREFILL_SHARE = {"q4": ((512, 0.59), (2000, 0.54), (4000, 0.48)), "q8": ((512, 0.30),), "none": ((512, 0.14),)}
+MEASURED_CONTEXT = 4000  # beyond, nobody has compared a prediction with a run
 
 
 @dataclass(frozen=True)
