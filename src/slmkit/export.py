@@ -32,7 +32,8 @@ from slmkit.weights.checkpoint import Checkpoint
 from slmkit.weights.expect import check_tensors
 from slmkit.weights.gguf.writer import GGUFWriter, as_type, blocks_of
 from slmkit.weights.packed import is_packed, read_packed
-from slmkit.weights.packing import WAITING, Progress, silent
+from slmkit.weights.packing import WAITING
+from slmkit.weights.telling import Progress, silent
 
 # The type asked for -> of the matrices, and of embedding and head, which are the most sensitive to rounding.
 TYPES = {

@@ -23,7 +23,7 @@ from slmkit.weights.fingerprint import known_sha256
 from slmkit.weights.hub import inventory as hub_list
 from slmkit.weights.hub import models as hub
 from slmkit.weights.hub import removal
-from slmkit.weights.hub.cache import Repository, hub_folder
+from slmkit.weights.hub.layout import Repository, hub_folder
 from slmkit.weights.hub.verify import identity_if_sound
 from slmkit.weights.locate import Found, locate
 from slmkit.weights.mapped import FileIdentity

@@ -20,7 +20,7 @@ from hub_server import Fault, HubServer, etag, hub_of_the_test
 from slmkit.errors import AccessDenied, DownloadError, ModelNotFound, RequestError, SlmError, StorageError
 from slmkit.weights.hub import api as hub_api
 from slmkit.weights.hub import models as hub
-from slmkit.weights.hub.cache import Repository, hub_folder
+from slmkit.weights.hub.layout import Repository, hub_folder
 from slmkit.weights.names import HubRef
 
 REPO = "owner/name"

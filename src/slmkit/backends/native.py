@@ -26,7 +26,7 @@ from slmkit.text.prompt import Prompt, text_prompt
 from slmkit.text.tokenizer import Tokenizer
 from slmkit.vision.fetch import Fetching
 from slmkit.weights.load import Weights, plan_weights, take_weights
-from slmkit.weights.locate import Notice, Progress
+from slmkit.weights.telling import Notice, Progress
 
 if TYPE_CHECKING:
     from slmkit.request import Message, Request

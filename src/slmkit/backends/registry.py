@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from slmkit.backends.base import Backend
     from slmkit.options import LoadOptions
-    from slmkit.weights.locate import Notice, Progress
+    from slmkit.weights.telling import Notice, Progress
 
 
 def open_backend(name: str, options: LoadOptions, progress: Progress | None, notice: Notice | None) -> Backend:

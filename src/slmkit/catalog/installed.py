@@ -22,6 +22,8 @@ from slmkit.weights.ollama import model as ollama
 from slmkit.weights.ollama.names import PREFIX, Name
 from slmkit.weights.ollama.store import Store, stores
 
+_TEXTS_ALONE = "only its configuration and tokenizer are here; `slm pull` fetches the weights, `slm rm` removes it"
+
 
 @dataclass(frozen=True)
 class Installed:
@@ -69,7 +71,10 @@ def _bundled() -> Installed:
 def _of_hub() -> Iterator[Installed]:
     for model in cached():
         name = hub_name(model)
-        size, quantization, problem = _examined(source_of(Found(name, model.path)))
+        if model.has_weights:
+            size, quantization, problem = _examined(source_of(Found(name, model.path)))
+        else:
+            size, quantization, problem = model.n_bytes, "", _TEXTS_ALONE
         try:
             modified = model.path.stat().st_mtime
         except OSError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from slmkit.catalog.family import FAMILY, Published
 from slmkit.catalog.memory import QUANTIZATIONS, Memory, fits, memory
 from slmkit.catalog.speed import Speed, predict
-from slmkit.weights.hub.cache import find_receipt
+from slmkit.weights.hub.receipts import find_receipt
 from slmkit.weights.names import HubRef
 
 if TYPE_CHECKING:

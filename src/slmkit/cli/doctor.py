@@ -47,7 +47,7 @@ def _checks(network: bool) -> list[Check]:
     from slmkit.catalog import check_machine as machine
     from slmkit.catalog import check_software as software
     from slmkit.weights.cache import cache_folder
-    from slmkit.weights.hub.cache import hub_folder
+    from slmkit.weights.hub.layout import hub_folder
 
     checks = [
         machine.check_processor(),

@@ -50,11 +50,15 @@ def open_model(name: str, options: LoadOptions, *, quiet: bool = False) -> Model
         return slmkit.load(name, **vars(options), progress=watch.progress, notice=watch.notice)
 
 
-def find_source(name: str, args: argparse.Namespace, watch: Watch) -> Source:
-    """What the files of a model say; where it has to be fetched first, that is announced and watched."""
+def find_source(name: str, args: argparse.Namespace, watch: Watch, *, weights: bool = True) -> Source:
+    """What the files of a model say; where it has to be fetched first, that is announced and watched.
+
+    weights: False if template and tokenizer are enough.
+    """
     from slmkit.sources.find import open_source
 
-    return open_source(name, offline=is_offline(args), progress=watch.progress, notice=watch.notice)
+    offline = is_offline(args)
+    return open_source(name, offline=offline, progress=watch.progress, notice=watch.notice, weights=weights)
 
 
 def is_offline(args: argparse.Namespace) -> bool:

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     text = required_text(args.text, "prompt")
     messages = [Message("system", args.system)] if args.system else []
     with Watch(quiet=False) as watch:
-        source = find_source(args.model, args, watch)
+        source = find_source(args.model, args, watch, weights=False)
     prompt = source.prompt([*messages, Message("user", text)], parse_special=args.parse_special)
     if args.json:
         terminal.write(json.dumps({"text": prompt.text, "ids": prompt.ids}, ensure_ascii=False) + "\n")

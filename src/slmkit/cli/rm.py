@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _remove_model(name: str, yes: bool) -> int:
-    from slmkit.weights.hub.cache import hub_folder
     from slmkit.weights.hub.files import size_text
+    from slmkit.weights.hub.layout import hub_folder
     from slmkit.weights.hub.removal import remove
     from slmkit.weights.packed_copies import remove_copies
 
@@ -54,8 +54,8 @@ def _remove_model(name: str, yes: bool) -> int:
 
 def _remove_unfinished(ref: HubRef, yes: bool) -> int:
     """What an interrupted pull left of a model that is not here otherwise."""
-    from slmkit.weights.hub.cache import hub_folder
     from slmkit.weights.hub.files import size_text
+    from slmkit.weights.hub.layout import hub_folder
     from slmkit.weights.hub.removal import remove_unfinished, unfinished
 
     files = unfinished(ref)

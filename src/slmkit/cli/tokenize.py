@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     text = required_text(args.text, "text")
     with Watch(quiet=False) as watch:
-        tokenizer = find_source(args.model, args, watch).tokenizer
+        tokenizer = find_source(args.model, args, watch, weights=False).tokenizer
     ids = tokenizer.encode(text, specials=args.specials)
     pieces = [tokenizer.id_to_piece(id_) for id_ in ids]
     if args.json:

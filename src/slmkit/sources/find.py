@@ -5,14 +5,24 @@ from __future__ import annotations
 from slmkit.models.registry import architecture
 from slmkit.sources.base import Source
 from slmkit.sources.folder import FolderSource
-from slmkit.weights.locate import Found, Notice, Progress, locate
+from slmkit.weights.locate import Found, locate
+from slmkit.weights.telling import Notice, Progress
 
 
 def open_source(
-    name: str, *, offline: bool = False, progress: Progress | None = None, notice: Notice | None = None
+    name: str,
+    *,
+    offline: bool = False,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
+    weights: bool = True,
 ) -> Source:
-    """The source of the model called `name`.   Raises what `locate` raises."""
-    return source_of(locate(name, offline=offline, progress=progress, notice=notice, refuse=architecture))
+    """The source of the model called `name`.   Raises what `locate` raises.
+
+    weights: False for template and tokenizer alone, for which no weights are fetched where they lie in their own files.
+    """
+    found = locate(name, offline=offline, progress=progress, notice=notice, refuse=architecture, weights=weights)
+    return source_of(found)
 
 
 def source_of(found: Found) -> Source:

@@ -16,8 +16,9 @@ from slmkit.weights.atomic import make_folder, remove_leftovers
 from slmkit.weights.expect import check_tensors
 from slmkit.weights.fingerprint import source_sha256
 from slmkit.weights.packed import LAYOUT, Formats, Tensor, packed_metadata, packed_plan, read_packed
-from slmkit.weights.packing import WAITING, Progress, pack_tensors
+from slmkit.weights.packing import WAITING, pack_tensors
 from slmkit.weights.safetensors import SafetensorsFile, SafetensorsWriter
+from slmkit.weights.telling import Progress
 from slmkit.weights.tensors import Shape, TensorSource
 
 _WAY_OUT = "set SLMKIT_CACHE_DIR to a folder that you may write to, or load with --quantize none"

@@ -15,7 +15,8 @@ from slmkit.errors import CheckpointError, StorageError
 from slmkit.untrusted import open_regular, read_json
 from slmkit.weights.atomic import make_folder, write_atomically
 from slmkit.weights.mapped import FileIdentity
-from slmkit.weights.packing import READING, Progress, silent
+from slmkit.weights.packing import READING
+from slmkit.weights.telling import Progress, silent
 from slmkit.weights.tensors import SourceFile, TensorSource
 
 # A file written to again within one tick of the file system's clock keeps its times. FAT has the coarsest tick: 2 s.

@@ -17,7 +17,7 @@ from slmkit.weights.cache import load_packed
 from slmkit.weights.checkpoint import Checkpoint
 from slmkit.weights.expect import check_headers, check_tensors
 from slmkit.weights.packed import RECIPES, Formats, Tensor, is_packed, packed_bytes, read_packed, recipe_formats
-from slmkit.weights.packing import Progress, silent
+from slmkit.weights.telling import Progress, silent
 from slmkit.weights.tensors import Shape, TensorSource
 
 # Below this many weights 4 bits save too little memory to pay for any loss at all.

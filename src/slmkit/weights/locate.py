@@ -6,22 +6,18 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slmkit.errors import DownloadError, ModelNotFound, RequestError, UnsupportedModel
 from slmkit.untrusted import shown
 from slmkit.weights.names import BUNDLED, HubRef, hub_reference, known_reference, refuse_reserved, unknown
+from slmkit.weights.telling import Notice, Progress, Refuse
 
 if TYPE_CHECKING:
     from slmkit.weights.ollama.model import OllamaModel
-
-Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
-Notice = Callable[[str], None]
-Refuse = Callable[[Mapping[str, Any]], object]  # raises UnsupportedModel for a config.json that nothing here can run
 
 OLLAMA_STORE = "ollama-store:"
 _ACCEPTED = (
@@ -51,12 +47,14 @@ def locate(
     progress: Progress | None = None,
     notice: Notice | None = None,
     refuse: Refuse | None = None,
+    weights: bool = True,
 ) -> Found:
     """Where the model called `name` lies; one of the hub that is not in the cache yet is fetched first.
 
     Known names mean themselves; then comes a path that exists; then the hub. `./x` is always a path.
     offline: nothing is fetched.   progress: of fetching and checking.   notice: told what is fetched and how much.
     refuse: raises UnsupportedModel for the config.json of a model that cannot be run; asked before weights are fetched.
+    weights: False if configuration, tokenizer and template are enough; more is not fetched then, except of GGUF files.
     Raises RequestError for a malformed name, ModelNotFound if nothing answers to it, UnsupportedModel for other files;
     and what hub.pull raises.
     """
@@ -64,7 +62,7 @@ def locate(
     if name == BUNDLED:
         return Found(name, _bundled())
     if ref := known_reference(name):
-        return Found(name, _from_hub(name, ref, offline, progress, notice, refuse))
+        return Found(name, _from_hub(name, ref, offline, progress, notice, refuse, weights))
     if name.startswith(OLLAMA_STORE):
         from slmkit.weights.ollama import model as ollama
 
@@ -74,7 +72,7 @@ def locate(
     if path := _existing(name):
         return Found(name, path)
     if ref := hub_reference(name):
-        return Found(name, _from_hub(name, ref, offline, progress, notice, refuse))
+        return Found(name, _from_hub(name, ref, offline, progress, notice, refuse, weights))
     raise unknown(name, _ACCEPTED)
 
 
@@ -122,27 +120,36 @@ def _gguf_in(folder: Path) -> Path | None:
 
 def not_here(ref: HubRef) -> str:
     """The beginning of a sentence about a model of the hub that is not in the cache, or not all of it."""
-    from slmkit.weights.hub.cache import Repository, hub_folder
+    from slmkit.weights.hub.layout import Repository, hub_folder
+    from slmkit.weights.hub.receipts import find_receipt
 
+    if find_receipt(ref, weights=False):
+        return f"of {ref} only configuration and tokenizer are in the cache {hub_folder()}"
     partly = os.path.isdir(Repository.of(ref.repo).folder)
     return f"{ref} is not {'all ' if partly else ''}in the cache {hub_folder()}"
 
 
 def _from_hub(
-    name: str, ref: HubRef, offline: bool, progress: Progress | None, notice: Notice | None, refuse: Refuse | None
+    name: str,
+    ref: HubRef,
+    offline: bool,
+    progress: Progress | None,
+    notice: Notice | None,
+    refuse: Refuse | None,
+    weights: bool,
 ) -> Path:
     from slmkit.weights.hub import models as hub
     from slmkit.weights.hub.api import offline_by_environment
 
     offline = offline or offline_by_environment()
     damaged: list[str] = []
-    found = hub.find_cached(ref, progress, damaged.append)
+    found = hub.find_cached(ref, progress, damaged.append, weights=weights)
     if found is not None:
         return found
     if not offline:
         for line in damaged if notice else []:
             notice(f"{line}; it is fetched again")  # type: ignore[misc]
-        return hub.pull(ref, progress, notice, refuse).path
+        return hub.pull(ref, progress, notice, refuse, weights=weights).path
     if damaged:
         raise DownloadError(f"{damaged[0]}; run `slm pull {name}` without --offline to fetch it again")
     raise ModelNotFound(

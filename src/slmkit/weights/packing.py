@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,10 @@ from slmkit.ops.pack import NOT_FINITE, as_f32
 from slmkit.untrusted import shown
 from slmkit.weights.packed import Formats
 from slmkit.weights.safetensors import SafetensorsWriter
+from slmkit.weights.telling import Progress, silent
 from slmkit.weights.tensors import Shape, TensorSource
 
-# (what is being done, for people: one of the three below; bytes done; bytes in all)
-Progress = Callable[[str, int, int], None]
+# What progress says is being done:
 READING = "reading the weights"
 PACKING = "packing the weights"
 WAITING = "waiting for another process that packs this model"
@@ -25,10 +25,6 @@ WAITING = "waiting for another process that packs this model"
 # Weights packed at once. 1 M is as fast as it gets with the NumPy packer (47 M weights/s; 6 M at once: 9.5 M/s, as the
 # intermediate arrays leave the processor's cache) and takes some 30 MB.
 _AT_ONCE = 1 << 20
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """The progress that nobody watches."""
 
 
 def pack_tensors(

@@ -16,8 +16,9 @@ from slmkit.weights.checkpoint import INDEX, WEIGHTS, Checkpoint
 from slmkit.weights.expect import check_tensors
 from slmkit.weights.fingerprint import source_sha256
 from slmkit.weights.packed import is_packed, packed_metadata, packed_plan, recipe_formats
-from slmkit.weights.packing import WAITING, Progress, pack_tensors, silent
+from slmkit.weights.packing import WAITING, pack_tensors
 from slmkit.weights.safetensors import SafetensorsWriter
+from slmkit.weights.telling import Progress, silent
 from slmkit.weights.tensors import Shape, TensorSource
 
 COPIED = (

@@ -20,8 +20,9 @@ from typing import Any
 from slmkit.errors import DownloadError, StorageError
 from slmkit.weights.atomic import make_folder
 from slmkit.weights.hub.api import GO_ON, Patience, Transient, body, file_url, stream
-from slmkit.weights.hub.cache import ELSEWHERE, Repository, note_sound, sound_identity
+from slmkit.weights.hub.cache import note_sound, sound_identity
 from slmkit.weights.hub.files import HubFile, size_text
+from slmkit.weights.hub.layout import ELSEWHERE, Repository
 from slmkit.weights.hub.verify import new_hash
 from slmkit.weights.names import HubRef
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from slmkit.errors import ModelNotFound, UnsupportedModel
 from slmkit.untrusted import shown
@@ -71,6 +72,14 @@ class Choice:
     @property
     def n_bytes(self) -> int:
         return sum(file.size for file in self.files)
+
+    def path_in(self, folder: Path) -> Path:
+        """What loads: the snapshot's folder, or its GGUF file."""
+        return folder / self.gguf.files[0].name if self.gguf else folder
+
+    def texts_alone(self) -> Choice:
+        """What is enough to show a prompt: no weights, except where they lie in one GGUF file with everything else."""
+        return self if self.gguf else Choice(self.texts, ())
 
 
 def choose(files: Sequence[HubFile], selection: str | None, what: str) -> Choice:

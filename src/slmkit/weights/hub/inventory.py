@@ -9,21 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slmkit.errors import SlmError
-from slmkit.weights.hub import cache as hub_cache
-from slmkit.weights.hub.cache import Repository, hub_folder
-from slmkit.weights.hub.files import Choice, GGUFChoice, HubFile, choose, gguf_choices
+from slmkit.weights.hub.files import Choice, GGUFChoice, HubFile, choose, gguf_choices, is_text
+from slmkit.weights.hub.layout import Repository, hub_folder
+from slmkit.weights.hub.receipts import find_receipt
 from slmkit.weights.names import HubRef
 
 
 @dataclass(frozen=True)
 class Cached:
-    """A model in the cache.   is_checked: every file was found sound and none was touched since."""
+    """A model in the cache.
+
+    is_checked: every file was found sound and none was touched since.   has_weights: False if only its texts are here,
+    which slmkit fetched to show a prompt.
+    """
 
     ref: HubRef
     commit: str
     path: Path
     n_bytes: int
     is_checked: bool
+    has_weights: bool = True
 
 
 def cached() -> list[Cached]:
@@ -45,10 +50,12 @@ def selection_of(model: GGUFChoice, files: Sequence[HubFile]) -> str:
 
 def choice_there(ref: HubRef, commit: str) -> Choice | None:
     """The files of a snapshot that make up a model, checked or not; None if they make up none."""
+    folder = Repository.of(ref.repo).snapshot(commit)
+    files = _files_there(folder)
     try:
-        return choose(_files_there(Repository.of(ref.repo).snapshot(commit)), ref.selection, ref.repo)
+        return choose(files, ref.selection, ref.repo)
     except SlmError:
-        return None
+        return _texts_there(ref, folder, files)
 
 
 def _revisions(repository: Repository) -> list[tuple[str, str]]:
@@ -74,15 +81,24 @@ def _models_of(ref: HubRef, commit: str) -> list[Cached]:
     if not choices:
         with suppress(SlmError):
             choices = [choose(files, None, ref.repo)]
+    folder = repository.snapshot(commit)
+    if not choices and (texts := _texts_there(ref, folder, files)):
+        choices = [texts]
     found = []
     for choice in choices:
         selection = selection_of(choice.gguf, files) if choice.gguf else None
         own = HubRef(ref.repo, selection, ref.revision)
-        folder = repository.snapshot(commit)
-        path = folder / choice.gguf.files[0].name if choice.gguf else folder
-        is_checked = any(hub_cache.find_receipt(one) == path for one in (own, ref))
-        found.append(Cached(own, commit, path, choice.n_bytes, is_checked))
+        path, weights = choice.path_in(folder), bool(choice.weights)
+        is_checked = any(find_receipt(one, weights=weights) == path for one in (own, ref))
+        found.append(Cached(own, commit, path, choice.n_bytes, is_checked, weights))
     return found
+
+
+def _texts_there(ref: HubRef, folder: Path, files: Sequence[HubFile]) -> Choice | None:
+    """What slmkit fetched of a model whose weights are not here; what other programs did is theirs, and no model."""
+    if ref.selection is not None or find_receipt(ref, weights=False) != folder:
+        return None
+    return Choice(tuple(file for file in files if is_text(file.name)), ())
 
 
 def _files_there(snapshot: Path) -> list[HubFile]:

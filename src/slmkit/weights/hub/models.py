@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from slmkit.errors import DownloadError, ModelNotFound, StorageError, UnsupportedModel
 from slmkit.untrusted import read_json
 from slmkit.weights.checkpoint import INDEX, MOST_CONFIG_BYTES, MOST_INDEX_BYTES
-from slmkit.weights.hub import cache as hub_cache
 from slmkit.weights.hub.api import GO_ON, Listing, list_repository, offline_by_environment
-from slmkit.weights.hub.cache import ELSEWHERE, Repository, hub_folder
+from slmkit.weights.hub.cache import check_files, examine
 from slmkit.weights.hub.fetch import Fetcher
 from slmkit.weights.hub.files import CONFIG, Choice, choose, size_text, weights_by_index
+from slmkit.weights.hub.layout import ELSEWHERE, Repository, hub_folder
+from slmkit.weights.hub.receipts import find_receipt, write_receipt
 from slmkit.weights.mapped import FileIdentity
 from slmkit.weights.names import HubRef
-from slmkit.weights.packing import Progress, silent
-
-Refuse = Callable[[Mapping[str, Any]], object]  # raises UnsupportedModel for a config.json that nothing here can run
-Notice = Callable[[str], None]
+from slmkit.weights.telling import Notice, Progress, Refuse, silent, unheard
 
 FETCHING = "fetching"
 WAITING = "waiting for another process that fetches this model"
@@ -52,7 +49,7 @@ class Plan:
     @property
     def path(self) -> Path:
         """What loads: the snapshot's folder, or its GGUF file."""
-        return self.folder / self.choice.gguf.files[0].name if self.choice.gguf else self.folder
+        return self.choice.path_in(self.folder)
 
 
 @dataclass(frozen=True)
@@ -66,13 +63,17 @@ class Pulled:
     n_fetched: int
 
 
-def find_cached(ref: HubRef, progress: Progress | None = None, damaged: Notice | None = None) -> Path | None:
+def find_cached(
+    ref: HubRef, progress: Progress | None = None, damaged: Notice | None = None, *, weights: bool = True
+) -> Path | None:
     """The folder or GGUF file of a reference, if the whole model is in the cache and sound. No network is used.
 
     progress: files that other programs brought are read once, to check them.   damaged: called with a sentence for each
-    file that was removed because it did not hold what its checksum says.
+    file that was removed because it did not hold what its checksum says.   weights: False if configuration, tokenizer
+    and template are enough.
     """
-    return hub_cache.find_receipt(ref) or hub_cache.examine(ref, progress or silent, damaged)
+    found = find_receipt(ref) or (None if weights else find_receipt(ref, weights=False))
+    return found or examine(ref, progress or silent, damaged, weights=weights)
 
 
 def plan(ref: HubRef) -> Plan:
@@ -93,25 +94,35 @@ def look_up(ref: HubRef) -> Listing:
 
 
 def pull(
-    ref: HubRef, progress: Progress | None = None, notice: Notice | None = None, refuse: Refuse | None = None
+    ref: HubRef,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
+    refuse: Refuse | None = None,
+    *,
+    weights: bool = True,
 ) -> Pulled:
     """Have the newest model of a reference in the cache, every file checked.
 
     progress: called with (what, bytes here, bytes in all).   notice: called with what is fetched, how much and where.
     refuse: called with config.json, of which a GGUF repository gives model_type alone, before the weights are fetched.
+    weights: False for configuration, tokenizer and template alone; a GGUF file comes whole.
     Raises ModelNotFound, UnsupportedModel, AccessDenied, StorageError, DownloadError.
     """
-    say = notice or _unheard
+    say = notice or unheard
     found = plan(ref)
+    if not weights:
+        found = _with_choice(found, found.choice.texts_alone())
     if refuse:
         _refuse_gguf(found, refuse)
     meter = _Meter(progress or silent, f"{FETCHING} {ref}")
     fetcher = Fetcher(ref, found.commit, meter.add, _once(lambda: say(WAITING)), say)
-    if not found.choice.gguf:
+    if found.choice.weights and not found.choice.gguf:
         found = _settled(found, fetcher, refuse)
     if found.n_missing:
-        state = "not here yet" if found.n_missing == found.choice.n_bytes else "here in part"
-        say(f"{ref} is {state}: fetching {size_text(found.n_missing)} into {hub_folder()}; Ctrl-C stops, and {GO_ON}")
+        say(
+            f"{_state(found, weights)}: fetching {size_text(found.n_missing)} into {hub_folder()}; "
+            f"Ctrl-C stops, and {GO_ON}"
+        )
     _require_room(found)
     meter.start(found.choice.n_bytes)
     for file in found.choice.files:
@@ -120,8 +131,17 @@ def pull(
     fetcher.repository.remember(ref.revision, found.commit)
     if not found.choice.gguf:
         fetcher.repository.note_absent(found.commit, {file.name for file in found.choice.texts})
-    hub_cache.write_receipt(ref, found.folder, found.choice, identities, found.commit)
+    write_receipt(ref, found.folder, found.choice, identities, found.commit)
     return Pulled(ref, found.commit, found.path, found.choice.n_bytes, found.n_missing)
+
+
+def _state(found: Plan, weights: bool) -> str:
+    """The beginning of the sentence on what is fetched."""
+    if not found.choice.weights:
+        return f"configuration and tokenizer of {found.ref} are not here yet, and are enough for this"
+    state = "not here yet" if found.n_missing == found.choice.n_bytes else "here in part"
+    whole = "" if weights else ", and a GGUF file comes whole"
+    return f"{found.ref} is {state}{whole}"
 
 
 class _Meter:
@@ -141,7 +161,7 @@ class _Meter:
 
 
 def _with_choice(found: Plan, choice: Choice) -> Plan:
-    fetcher = Fetcher(found.ref, found.commit, lambda n: None, lambda: None, _unheard)
+    fetcher = Fetcher(found.ref, found.commit, lambda n: None, lambda: None, unheard)
     return Plan(found.ref, found.commit, choice, found.listing, fetcher.missing(choice.files))
 
 
@@ -185,7 +205,7 @@ def _require_room(found: Plan) -> None:
 
 def _identities(found: Plan) -> dict[str, FileIdentity]:
     """Of the files as they lie in the snapshot; large ones are known by now and are not read again."""
-    identities = hub_cache.check_files(found.folder, found.choice)
+    identities = check_files(found.folder, found.choice)
     if identities is None:
         raise DownloadError(f"{found.folder} changed while it was being fetched; {GO_ON}")
     return identities
@@ -200,7 +220,3 @@ def _once(call: Callable[[], None]) -> Callable[[], None]:
             call()
 
     return first
-
-
-def _unheard(line: str) -> None:
-    """The notice that nobody reads."""

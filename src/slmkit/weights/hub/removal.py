@@ -14,9 +14,9 @@ from pathlib import Path
 from stat import S_ISREG
 
 from slmkit.errors import ModelNotFound, RequestError, StorageError
-from slmkit.weights.hub import cache as hub_cache
-from slmkit.weights.hub.cache import Repository, hub_folder
 from slmkit.weights.hub.inventory import choice_there
+from slmkit.weights.hub.layout import Repository, hub_folder
+from slmkit.weights.hub.receipts import forget
 from slmkit.weights.names import HubRef
 
 _ENDING = ".incomplete"
@@ -37,9 +37,10 @@ def remove(ref: HubRef) -> int:
         raise ModelNotFound(f"{ref} is not in the cache {hub_folder()}; `slm list` shows what is")
     snapshot = repository.snapshot(commit)
     _refuse_links(repository, snapshot)
-    names = [file.name for file in choice.files] if choice.gguf else None
+    is_folder = choice.weights and not choice.gguf
+    names = None if is_folder else [file.name for file in choice.files]
     with _held(ref, unfinished(ref)):
-        hub_cache.forget(ref)
+        forget(ref)
         try:
             return _remove_files(repository, snapshot, names)
         except OSError as error:
