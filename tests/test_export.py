@@ -193,6 +193,17 @@ def test_targets_that_would_lose_something_are_refused(tmp_path):
         export_gguf(source, out, "q3_k", force=True)
 
 
+def test_the_licence_of_a_gguf_file_is_kept(tmp_path):
+    source = open_source(str(QUANTIZED))
+    named = {"general.license": "mit", "general.license.link": "https://example.org/LICENSE"}
+    source.files[0].metadata = dict(source.files[0].metadata) | named | {"general.author": "not a licence"}
+    export_gguf(source, tmp_path / "out.gguf", "q8_0")
+    written = open_source(str(tmp_path / "out.gguf"))
+    assert written.licence == "mit"
+    assert named.items() <= written.metadata.items()
+    assert "general.author" not in written.metadata
+
+
 def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))  # type: ignore[attr-defined]
     with pytest.raises(StorageError, match="needs 1\\.5 MB, and its disk has 0\\.0 MB free"):

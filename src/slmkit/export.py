@@ -30,7 +30,7 @@ from slmkit.text.tokenizer_files import read_folder
 from slmkit.untrusted import is_there, shown
 from slmkit.weights.checkpoint import Checkpoint
 from slmkit.weights.expect import check_tensors
-from slmkit.weights.gguf.writer import GGUFWriter, as_type, blocks_of
+from slmkit.weights.gguf.writer import PACKED, GGUFWriter, as_type, blocks_of
 from slmkit.weights.packed import is_packed, read_packed
 from slmkit.weights.packing import WAITING
 from slmkit.weights.telling import Progress, silent
@@ -52,7 +52,7 @@ _OWN = {
     "q8": "Q8_0",
     **{kind: kind for kind in _FILE_TYPES},
 }  # what a tensor is -> what holds it as it is
-_PACKED = {"Q4_0": "q4", "Q8_0": "q8"}
+_LICENCE = ("general.license", "general.license.name", "general.license.link")
 _AT_ONCE = 1 << 22  # weights of one write
 WRITING = "writing the GGUF file"
 # llama.cpp takes white space after special tokens away where the model's name has one of these.
@@ -150,7 +150,7 @@ def _types(tensors: Mapping[str, _Tensor], wanted: tuple[str, str] | None) -> di
                 f"{name} is {tensor.kind}, which is not written as it is; ask for --type q8_0, f16 or another, or copy "
                 "the file that it comes from"
             )
-        if kind in _PACKED and tensor.shape[-1] % GROUP:
+        if kind in PACKED and tensor.shape[-1] % GROUP:
             raise UnsupportedModel(
                 f"{name} has rows of {tensor.shape[-1]} weights, which are no whole blocks of {GROUP} for {kind}; "
                 "ask for --type f16, bf16 or f32"
@@ -175,8 +175,8 @@ def _written(name: str, tensor: _Tensor, type: str, source: Source, ops: Any) ->
                 yield (
                     blocks_of(matrix) if _OWN.get(matrix.format) == type else as_type(unpack(matrix), type, packer(ops))
                 )
-            elif type in _PACKED:
-                yield blocks_of(source.tensors.pack_rows(name, part, _PACKED[type], ops))
+            elif type in PACKED:
+                yield blocks_of(source.tensors.pack_rows(name, part, PACKED[type], ops))
             else:
                 values = source.tensors.tensor(name) if values is None else values
                 yield _plain(values[part], type if tensor.kind != type else None)
@@ -212,7 +212,7 @@ def _metadata(source: Source, types: Mapping[str, str]) -> dict[str, Any]:
         "general.file_type": _FILE_TYPES[max(set(matrices), key=matrices.count)],
         "general.quantization_version": QUANTIZATION_VERSION,
     }
-    found |= write_sampling(source.defaults) | write_config(source.config) | tokenizer
+    found |= _licence(source) | write_sampling(source.defaults) | write_config(source.config) | tokenizer
     _check_chat(source, found)
     return found
 
@@ -267,6 +267,12 @@ def _name(source: Source, swallowing: bool) -> str:
     if swallowing:
         return name if _SWALLOWING_NAME.search(name) else f"{name} (phi-3)"
     return _SWALLOWING_NAME.sub("Phi 3", name)
+
+
+def _licence(source: Source) -> dict[str, str]:
+    """As a GGUF file names it. A folder has its text, for which GGUF has no place."""
+    told = source.metadata if isinstance(source, GGUFSource) else {}
+    return {key: text for key in _LICENCE if isinstance(text := told.get(key), str)}
 
 
 def _tokenizer(source: Source) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from slmkit.catalog.checks import NOTE, OK, PROBLEM, Check
-from slmkit.catalog.machine import total_bytes
+from slmkit.catalog.machine import gb, total_bytes
 from slmkit.engine.memory import free_bytes
 from slmkit.ops.choose import HOW_TO_BUILD, Ops, available, choose, cores
 
@@ -107,11 +107,11 @@ def check_memory() -> Check:
     free, total = free_bytes(), total_bytes()
     machine = psutil.virtual_memory().total
     facts = {"free_bytes": free, "total_bytes": total, "machine_bytes": machine}
-    found = f"{_gb(free)} free of {_gb(total)}"
+    found = f"{gb(free)} free of {gb(total)}"
     if total < machine:
-        found += f" that the container may use ({_gb(machine)} in the machine)"
+        found += f" that the container may use ({gb(machine)} in the machine)"
     if free < _SMALLEST:
-        advice = f"the smallest published model needs about {_gb(_SMALLEST)}; close other programs, or stay with tiny"
+        advice = f"the smallest published model needs about {gb(_SMALLEST)}; close other programs, or stay with tiny"
         return Check("memory", NOTE, found, advice, facts)
     return Check("memory", OK, found, facts=facts)
 
@@ -127,11 +127,11 @@ def check_disk(name: str, folder: Path, setting: str) -> Check:
         why = f"{folder} cannot be looked at ({error.strerror})"
         return Check(name, PROBLEM, why, f"correct its rights, or set {setting} to another folder")
     facts = {"folder": str(folder), "exists": there == folder, "free_bytes": free}
-    found = f"{folder}: {_gb(free)} free"
+    found = f"{folder}: {gb(free)} free"
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         return Check(name, PROBLEM, f"{found}, not writable", f"set {setting} to a folder that you may write to", facts)
     if free < _ROOM:
-        advice = f"a model of 3.8 B takes up to {_gb(_ROOM)}; make room, or set {setting} to a folder on another disk"
+        advice = f"a model of 3.8 B takes up to {gb(_ROOM)}; make room, or set {setting} to a folder on another disk"
         return Check(name, NOTE, found, advice, facts)
     return Check(name, OK, found, facts=facts)
 
@@ -146,7 +146,3 @@ def check_compiler() -> Check:
     if available() == ["reference"]:
         return Check("compiler", PROBLEM, found, HOW_TO_BUILD, facts)
     return Check("compiler", OK, f"{found}; none is needed, as the kernels are built", facts=facts)
-
-
-def _gb(n: int) -> str:
-    return f"{n / 1e9:.1f} GB"

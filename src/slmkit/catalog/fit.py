@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slmkit.catalog.family import FAMILY, Published
+from slmkit.catalog.machine import gb
 from slmkit.catalog.memory import largest_context, weight_bytes
 from slmkit.catalog.overview import Estimate, describe, estimate, filled
 from slmkit.catalog.speed import MEASURED_CONTEXT
@@ -116,7 +117,7 @@ def _troubles(e: Estimate, wish: Wish, machine: Machine) -> list[str]:
     found = []
     if not e.fits_now:
         cure = "it would fit with other programs closed" if e.fits_in_all else "more than this machine can give"
-        found.append(f"{_gb(e.memory.total)} of memory are needed and {_gb(machine.free)} are free: {cure}")
+        found.append(f"{gb(e.memory.total)} of memory are needed and {gb(machine.free)} are free: {cure}")
     if e.speed and e.speed.decode < wish.speed:
         found.append(f"{e.speed.decode:.1f} tokens/s are predicted and {wish.speed:g} are wanted")
     return found
@@ -124,12 +125,12 @@ def _troubles(e: Estimate, wish: Wish, machine: Machine) -> list[str]:
 
 def _reasons(model: Published, e: Estimate, wish: Wish, machine: Machine) -> tuple[str, ...]:
     found = [
-        f"memory: {_gb(e.memory.weights)} of weights and {_gb(e.memory.cache)} of cache for {e.context:,} tokens; "
-        f"{_gb(machine.free)} are free, of which the engine leaves a tenth"
+        f"memory: {gb(e.memory.weights)} of weights and {gb(e.memory.cache)} of cache for {e.context:,} tokens; "
+        f"{gb(machine.free)} are free, of which the engine leaves a tenth"
     ]
     download = weight_bytes(model.shape, "none")
-    packed = "" if e.quantization == "none" else f", and {_gb(e.memory.weights)} for its packed copy"
-    found.append(f"disk: {_gb(download)} to fetch once{packed}")
+    packed = "" if e.quantization == "none" else f", and {gb(e.memory.weights)} for its packed copy"
+    found.append(f"disk: {gb(download)} to fetch once{packed}")
     if e.fits_now and (most := largest_context(model.shape, e.quantization, machine.free)) > e.context:
         found.append(f"context: up to {most:,} tokens would fit")
     if e.speed:
@@ -150,7 +151,3 @@ def _reasons(model: Published, e: Estimate, wish: Wish, machine: Machine) -> tup
     if wish.task.name == "multilingual" and len(model.languages) == 1:
         found.append(f"languages: its card names {model.languages[0]} alone")
     return tuple(found)
-
-
-def _gb(n: int) -> str:
-    return f"{n / 1e9:.1f} GB"

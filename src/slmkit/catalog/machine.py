@@ -70,3 +70,8 @@ def total_bytes() -> int:
         return min(total, int((memory.CGROUP / "memory.max").read_text()))
     except (OSError, ValueError):  # no such file, or "max"
         return total
+
+
+def gb(n_bytes: int) -> str:
+    """An amount of memory for people, in GB of a thousand million bytes."""
+    return f"{n_bytes / 1e9:.1f} GB"

@@ -20,7 +20,7 @@ INDEX = "model.safetensors.index.json"
 MOST_CONFIG_BYTES = 1 << 20
 MOST_INDEX_BYTES = 8 << 20
 _LONGEST_NAME = 255  # bytes; no file system here takes a longer one
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 class Checkpoint:
@@ -132,7 +132,7 @@ def _check_file_name(file_name: Any, tensor: str, index: Path) -> None:
 
 
 def _no_weights(folder: Path) -> Exception:
-    if any(file for pattern in _PICKLES for file in folder.glob(pattern)):
+    if any(file for pattern in PICKLES for file in folder.glob(pattern)):
         return UnsupportedModel(
             f"{folder} has its weights as pickles only, and slmkit never reads pickles, which can run any program; "
             'convert it where you trust it: python -c "from transformers import AutoModelForCausalLM as M; '

@@ -148,9 +148,7 @@ def suggestion(name: str) -> str:
 def check_path_in_repository(path: str, error: type[Exception], what: str) -> None:
     """Raise `error` for a file's name that could lead out of a folder, or that no file system should be given."""
     parts = path.split("/") if isinstance(path, str) else []
-    plain = all(
-        part.isprintable() and part not in ("", ".", "..") and not set(part) & set('\\:*?"<>|') for part in parts
-    )
+    plain = all(part.isprintable() and part not in ("", ".", "..") and not set(part) & _NOT_IN_NAMES for part in parts)
     if not parts or not plain or len(path) > 400:
         raise error(f"{what} {shown(path)}, which is no plain name of a file in a repository; nothing of it is fetched")
 

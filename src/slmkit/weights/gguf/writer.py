@@ -38,7 +38,7 @@ WRITTEN: Mapping[str, np.dtype[Any]] = {
     "Q4_0": np.dtype("u1"),
 }
 MOST_NAME_BYTES = 63  # what llama.cpp reads
-_PACKED = {"Q8_0": "q8", "Q4_0": "q4"}
+PACKED = {"Q8_0": "q8", "Q4_0": "q4"}
 _NUMBER_OF = {dtype: number for number, dtype in NUMBERS.items()}
 _TENSOR_NUMBER_OF = {name: number for number, name in TENSOR_TYPES.items()}
 
@@ -82,8 +82,8 @@ def as_type(rows: NDArray[np.float32], type: str, pack: Callable[[Any, str], Mat
     Q8_0 and Q4_0 have the scales that `pack` chooses; BF16 is rounded to the nearest, ties to even.
     Raises CheckpointError if a weight is not finite or too large for the type.
     """
-    if type in _PACKED:
-        return blocks_of(pack(rows, _PACKED[type]))
+    if type in PACKED:
+        return blocks_of(pack(rows, PACKED[type]))
     if not np.isfinite(rows).all():
         raise CheckpointError(NOT_FINITE)
     if type == "BF16":

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote, urlsplit
 
 from slmkit.errors import AccessDenied, DownloadError, ModelNotFound, RequestError, SlmError
@@ -238,7 +238,7 @@ def _timeout() -> float:
     return float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
 
 
-def _refuse(status: int, headers: Mapping[str, str], ref: HubRef, what: str) -> None:
+def _refuse(status: int, headers: Mapping[str, str], ref: HubRef, what: str) -> NoReturn:
     if status in _TRANSIENT:
         raise Transient(f"the hub answers {status}", _retry_after(headers))
     code = headers.get("X-Error-Code", "")

@@ -85,13 +85,13 @@ def sound_identity(path: Path, file: HubFile, read: Callable[[int], None]) -> Fi
     read: called with bytes that were checked.   Raises DownloadError if it cannot be read.
     """
     memo = cache_folder() / "hashes"
-    if len(file.etag) == 64:
+    if file.is_large:
         identity = identity_of(path)
         if identity is not None and known_sha256(path, identity, memo) == file.etag and identity.size == file.size:
             read(file.size)
             return identity
     identity = identity_if_sound(path, file.size, file.etag, read)
-    if identity is not None and len(file.etag) == 64:
+    if identity is not None and file.is_large:
         note_sha256(path, identity, file.etag, memo)
     return identity
 
@@ -99,7 +99,7 @@ def sound_identity(path: Path, file: HubFile, read: Callable[[int], None]) -> Fi
 def note_sound(path: Path, file: HubFile) -> None:
     """Note that a file holds what its checksum says: it was hashed while it came, and has its last name now."""
     identity = identity_of(path)
-    if identity is not None and len(file.etag) == 64:
+    if identity is not None and file.is_large:
         note_sha256(path, identity, file.etag, cache_folder() / "hashes")
 
 

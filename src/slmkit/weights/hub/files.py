@@ -12,7 +12,7 @@ from pathlib import Path
 from slmkit.errors import ModelNotFound, UnsupportedModel
 from slmkit.untrusted import shown
 from slmkit.weights.atomic import megabytes
-from slmkit.weights.checkpoint import INDEX, WEIGHTS
+from slmkit.weights.checkpoint import INDEX, PICKLES, WEIGHTS
 
 CONFIG = "config.json"
 # Everything beside the weights that a loader may open, and the licence. Pickles, programs and other formats never.
@@ -22,7 +22,7 @@ _TEXTS = (
     "chat_template.json", "preprocessor_config.json", "processor_config.json", INDEX, "LICENSE*", "NOTICE*",
 )  # fmt: skip
 _SHARD = "model-*-of-*.safetensors"
-_NEVER = ("*.py", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_NEVER = ("*.py", *PICKLES)
 
 # Quantizations in the order in which one is taken when none is named. Q4_K_M first: the least of the k-quant mixes
 # that is commonly advised; then what is nearest to it. Those that slmkit cannot run are not here.
@@ -42,6 +42,11 @@ class HubFile:
     name: str
     size: int
     etag: str
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the checksum is a SHA-256, which is worth remembering; small files are just read again."""
+        return len(self.etag) == 64
 
 
 @dataclass(frozen=True)
@@ -228,7 +233,7 @@ def _number(file: HubFile) -> int:
 
 
 def _nothing_usable(files: Sequence[HubFile], what: str) -> UnsupportedModel:
-    if any(fnmatchcase(file.name, form) for file in files for form in _NEVER[1:]):
+    if any(fnmatchcase(file.name, form) for file in files for form in PICKLES):
         return UnsupportedModel(
             f"{what} has its weights as pickles only, and slmkit never reads pickles, which can run any program; "
             "look for a repository of it with safetensors or GGUF files"
