@@ -52,7 +52,7 @@ def test_the_list_says_that_the_weights_are_not_here_and_rm_removes_the_rest(rea
     real_slm("render", "phi3.5", "Hi")
     listed = {model["name"]: model for model in json.loads(real_slm("list", "--json").out)["models"]}
     assert not listed["phi3.5"]["runs"]
-    assert listed["phi3.5"]["problem"].startswith("only its configuration and tokenizer are here; `slm pull`")
+    assert listed["phi3.5"]["problem"].endswith("tokenizer are here; `slm pull phi3.5` fetches the weights")
     assert real_slm("rm", "phi3.5", "--yes").code == 0
     assert not Repository.of(PHI).folder.exists()
     real_slm("render", "phi3.5", "Hi", "--offline").fails(3, "is not in the cache")

@@ -22,7 +22,7 @@ from slmkit.weights.ollama import model as ollama
 from slmkit.weights.ollama.names import PREFIX, Name
 from slmkit.weights.ollama.store import Store, stores
 
-_TEXTS_ALONE = "only its configuration and tokenizer are here; `slm pull` fetches the weights, `slm rm` removes it"
+_TEXTS_ALONE = "only its configuration and tokenizer are here; `slm pull {}` fetches the weights"
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _of_hub() -> Iterator[Installed]:
         if model.has_weights:
             size, quantization, problem = _examined(source_of(Found(name, model.path)))
         else:
-            size, quantization, problem = model.n_bytes, "", _TEXTS_ALONE
+            size, quantization, problem = model.n_bytes, "", _TEXTS_ALONE.format(name)
         try:
             modified = model.path.stat().st_mtime
         except OSError:
