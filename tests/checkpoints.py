@@ -54,6 +54,7 @@ class Line:
     blocks: list[int]
     n_cached: int = 0
     images: PromptImages | None = None
+    adapter: str = ""
 
 
 class Runner:

@@ -69,6 +69,7 @@ class _Line:
     n_cached: int = 0
     draft: list[int] = field(default_factory=list)
     images: None = None
+    adapter: str = ""
 
 
 class _Watching:

@@ -114,6 +114,6 @@ def test_a_layer_that_does_sums_of_its_own_is_refused():
 
 def assembled():
     class Line:
-        ids, blocks, n_cached, images = [1], [0], 0, None
+        ids, blocks, n_cached, images, adapter = [1], [0], 0, None, ""
 
     return assemble([Work(Line(), 1)], Cache(1, 1, 1, 4, "f32"))

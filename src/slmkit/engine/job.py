@@ -36,6 +36,7 @@ class Task:
     limit: most tokens to generate, so that prompt and answer fit the context.   stop_ids: all that end an answer.
     continues: the answer goes on from the prompt's text, so a first space belongs to it.
     images: where they stand among the ids, which are negative there.
+    adapter: the one that answers, by its name; "" for the model alone.
     """
 
     ids: tuple[int, ...]
@@ -47,6 +48,7 @@ class Task:
     processors: tuple[LogitsProcessor, ...] = ()
     scorer: Scorer | None = None
     images: tuple[Place, ...] = ()
+    adapter: str = ""
 
 
 @dataclass(eq=False)
@@ -116,7 +118,9 @@ class Job:
         detokenizer = Detokenizer(task.tokenizer, continues=task.continues)
         stops = StopMatcher(task.options.stop or ())
         images = PromptImages(task.images) if task.images else None
-        return Sequence(list(task.ids), len(task.ids), self.rng(0), detokenizer, stops, images=images)
+        return Sequence(
+            list(task.ids), len(task.ids), self.rng(0), detokenizer, stops, adapter=task.adapter, images=images
+        )
 
     def finished(self, sequence: Sequence, reason: str, score: float | None = None) -> Finished:
         """The event that ends a choice; the caller's scorer, where there is one, decides its score."""

@@ -42,6 +42,7 @@ def schedule(sequences: Iterable[Sequence], cache: Cache, step_tokens: int = STE
     results that do not depend on the batch, that changes no answer. The first sequence can take every block that
     others hold, and a context fits the cache, so there is always progress.
     A draft takes a block only where none is short, and so takes none from anybody.
+    Sequences with the same adapter come one after the other.
     """
     order = list(sequences)
     for sequence in order:
@@ -54,7 +55,7 @@ def schedule(sequences: Iterable[Sequence], cache: Cache, step_tokens: int = STE
         if count and _make_room(sequence, count, order[i + 1 :], cache):
             room -= count if pending > 1 else 0
             plan.append(Work(sequence, count, _draft_with_room(sequence, count, len(order), cache)))
-    return plan
+    return sorted(plan, key=lambda work: work.sequence.adapter)
 
 
 def _pending(sequence: Sequence) -> int:

@@ -25,7 +25,7 @@ class Sequence:
 
     ids: prompt and answer.   n_prompt: how many of them are the prompt.
     blocks, n_cached: the table of cache blocks held and the number of leading ids whose keys and values are in them.
-    table: which rotary table those keys were turned with.
+    table: which rotary table those keys were turned with.   adapter: which adapter made them; "" for none.
     draft: ids that the next step checks, as they may turn out to follow.   guesser: where they come from, once used.
     images: those among the ids, which are negative there.
     n_drafted, n_accepted: how many were checked so far, and how many of them became part of the answer.
@@ -37,6 +37,7 @@ class Sequence:
     detokenizer: Detokenizer
     stops: StopMatcher
     index: int = 0
+    adapter: str = ""
     blocks: list[int] = field(default_factory=list)
     n_cached: int = 0
     table: int = 0

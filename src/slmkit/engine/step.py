@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from slmkit.engine.drafts import Drafter
 from slmkit.engine.images import Encoder
 from slmkit.engine.scheduler import STEP_TOKENS, Work, schedule
 from slmkit.errors import ModelError, RuntimeFailure
-from slmkit.layers.step import Features, Step, Strand
+from slmkit.layers.lora import spans_among, spans_of
+from slmkit.layers.step import Features, Span, Step, Strand
 from slmkit.ops.segments import BLOCK, Segments
 
 if TYPE_CHECKING:
@@ -129,14 +131,16 @@ def forward(model: Any, cache: Cache, plan: list[Work]) -> F32:
     each id of its draft.
     """
     ids, step = assemble(plan, cache)
-    hidden = model.hidden(ids, step)
+    with spans_of(model.ops, step.adapters):
+        hidden = model.hidden(ids, step)
     ends = zip(step.segments.starts[1:], plan, strict=True)
     wanted = [row for end, work in ends if work.is_complete for row in range(end - 1 - len(work.draft), end)]
     for work in plan:
         work.sequence.n_cached += work.count
     if not wanted:
         return np.empty((0, 0), np.float32)
-    logits: F32 = model.logits(hidden[wanted])
+    with spans_of(model.ops, spans_among(step.adapters, wanted)):
+        logits: F32 = model.logits(hidden[wanted])
     return logits
 
 
@@ -160,6 +164,7 @@ def assemble(plan: list[Work], cache: Cache) -> tuple[NDArray[np.int32], Step]:
         ),
         cache=cache.data,
         features=_features(plan, starts),
+        adapters=_spans(plan, starts),
     )
     ids = [[*w.sequence.ids[w.sequence.n_cached : w.sequence.n_cached + w.count], *w.draft] for w in plan]
     return np.maximum(_joined(np.array(i, np.int32) for i in ids), 0), step
@@ -184,6 +189,13 @@ def _tables(plan: list[Work], cache: Cache) -> NDArray[np.int32]:
     for i, table in enumerate(tables):
         blocks[:, i, : len(table)] = np.maximum(table, 0).T
     return blocks
+
+
+def _spans(plan: list[Work], starts: NDArray[np.int32]) -> tuple[Span, ...]:
+    """The rows of each adapter, whose sequences the plan has side by side."""
+    numbered = groupby(enumerate(plan), key=lambda item: item[1].sequence.adapter)
+    runs = [(adapter, [i for i, _ in items]) for adapter, items in numbered if adapter]
+    return tuple(Span(adapter, int(starts[run[0]]), int(starts[run[-1] + 1])) for adapter, run in runs)
 
 
 def _joined(parts: Iterable[NDArray[np.int32]]) -> NDArray[np.int32]:

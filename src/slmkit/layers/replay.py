@@ -1,7 +1,8 @@
 """Replay: steps of few rows run as one native call.
 
 A decoded token is some three hundred calls of ops, and after each the kernels wait for Python, whose own memory they
-have pushed out of the caches: 5 % of a token of Phi-3.5-mini. So the calls are recorded once for each shape of a step.
+have pushed out of the caches: 5 % of a token of Phi-3.5-mini. So the calls are recorded once for each shape of a step,
+which rows have which adapter being part of it.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ class Replay:
         """layers: makes nothing but calls of ops and views, the same ones for the same shapes."""
         self.ops, self.layers = ops, layers
         self.most_rows = MOST_ROWS if hasattr(ops, "record") else 0
-        self._by_shape: OrderedDict[tuple[int, ...], _Recorded] = OrderedDict()
+        self._by_shape: OrderedDict[tuple[Any, ...], _Recorded] = OrderedDict()
 
     def __call__(self, ids: NDArray[np.int32], step: Step, cos: F32, sin: F32) -> F32:
         if len(ids) > self.most_rows or step.features is not None:
             return self.layers(ids, step, cos, sin)
         arrays = _arrays(ids, step, cos, sin)
-        shape = (len(ids), *step.segments.blocks.shape)
+        shape = (len(ids), *step.segments.blocks.shape, step.adapters)
         recorded = self._by_shape.pop(shape, None)
         if recorded is None or recorded.cache is not step.cache:
             recorded = self._record([array.copy() for array in arrays], step.cache)

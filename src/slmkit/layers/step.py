@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +22,14 @@ class Strand:
 
     slots: NDArray[np.int64]
     segments: Segments
+
+
+class Span(NamedTuple):
+    """Rows of a step, from start up to end, that have one adapter."""
+
+    adapter: str
+    start: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,7 @@ class Step:
     strands: as many as the model's cache layout has.   slots, segments: of the first, for models with one.
     cache: the array of engine/cache.py, see ops/reference.py: write_cache.
     features: of rows whose id stands for no token; None where all do.
+    adapters: of the rows that have one; see layers/lora.py.
     """
 
     positions: NDArray[np.int32]
@@ -52,6 +61,7 @@ class Step:
     strands: tuple[Strand, ...]
     cache: NDArray[Any]
     features: Features | None = None
+    adapters: tuple[Span, ...] = ()
 
     @property
     def slots(self) -> NDArray[np.int64]:
