@@ -43,7 +43,8 @@ class Line:
     """A text as the forward pass sees it."""
 
     def __init__(self, ids: list[int], blocks: list[int]) -> None:
-        self.ids, self.blocks, self.n_cached, self.draft, self.adapter = ids, blocks, 0, [], ""
+        self.ids, self.blocks, self.n_cached, self.draft = ids, blocks, 0, []
+        self.adapter, self.images = "", None
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ def load(
     kernels: str | None = None,
     memory: str | None = None,
     offline: bool | None = None,
+    adapters: Mapping[str, str] | str | os.PathLike[str] | None = None,
     private_urls: bool | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     notice: Callable[[str], None] | None = None,
@@ -42,7 +43,8 @@ def load(
     are packed; notice(line) with what a person should know, such
     as a context smaller than the model's.   Raises ModelNotFound, ModelError, NotEnoughMemory.
     """
-    options = LoadOptions(threads, ctx, quantize, cache, kernels, memory, offline, private_urls)
+    given: Any = adapters  # a path alone, too
+    options = LoadOptions(threads, ctx, quantize, cache, kernels, memory, offline, given, private_urls)
     named = os.fspath(name) if isinstance(name, os.PathLike) else name
     return Model(open_backend(named, options, progress=progress, notice=notice))
 

@@ -6,6 +6,7 @@ None means "the checkpoint's own default" (its generation_config), and after tha
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from numbers import Integral, Real
@@ -68,6 +69,9 @@ class Options(_Checked):
     num_crops: int | None = option(
         "most crops of an image, beside the view of the whole; default is the model's own", int, 1, 64
     )
+    adapter: str | None = option(
+        "the adapter that answers, by the name it was loaded under; none is the model alone", str
+    )
     logprobs: int | None = option("report each token's log probability and this many alternatives", int, 0, 1000)
 
     def over(self, defaults: Options) -> Options:
@@ -104,6 +108,9 @@ class LoadOptions(_Checked):
         "most memory to use, such as 16GB; experts beyond it are read from disk when a token needs them; default is "
         "what is free", str)  # fmt: skip
     offline: bool | None = option("use only what is on this machine; fetch nothing", bool)
+    adapters: Mapping[str, str] | None = option(
+        "LoRA adapters to load, each a name and its folder or its repository on the hub; default is the one that "
+        "answers where no other is chosen", Mapping)  # fmt: skip
     private_urls: bool | None = option("fetch images also from addresses of this machine and its network", bool)
 
 
@@ -120,6 +127,8 @@ def _check_one(name: str, meta: Mapping[str, Any], value: Any) -> Any:
     kind, low, high = meta["kind"], meta["low"], meta["high"]
     if kind is dict:
         return _check_bias(name, value)
+    if kind is Mapping:
+        return _check_places(name, value)
     value = _plain(kind, value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise OptionError(f"{name} is {shown(value)}; it takes {_a(kind)}")
@@ -149,6 +158,21 @@ def _check_bias(name: str, value: Any) -> dict[int, float]:
                 "or -inf, which bans the token"
             )
     return bias
+
+
+def _check_places(name: str, value: Any) -> dict[str, str]:
+    """Names and the places they stand for; one place alone is the default."""
+    given = {"default": value} if isinstance(value, (str, os.PathLike)) else value
+    try:
+        places = {key: os.fspath(place) for key, place in dict(given).items()}
+    except (TypeError, ValueError):
+        places = {"": ""}
+    for key, place in places.items():
+        if not isinstance(key, str) or not isinstance(place, str) or not key.strip() or not place.strip():
+            raise OptionError(f"{name} is {shown(value)}; it takes pairs of a name and a folder or hub repository")
+        if key == "none" or not key.isprintable():
+            raise OptionError(f"{name} has the name {shown(key)}; none means no adapter: give another name")
+    return places
 
 
 def _plain(kind: type, value: Any) -> Any:

@@ -34,6 +34,7 @@ class Capabilities:
     stop_ids: bool = False
     many: bool = False  # n answers of one request
     images: bool = False
+    adapter: bool = False
 
     def check(self, request: Request, backend: str) -> None:
         """Raise UnsupportedFeature naming the first thing asked for that this backend lacks."""
@@ -55,6 +56,7 @@ class Capabilities:
             "ignore_eos": bool(o.ignore_eos),
             "stop_ids": bool(o.stop_ids),
             "many": (o.n or 1) > 1,
+            "adapter": o.adapter not in (None, "none"),
             "images": any(message.images for message in request.messages or ()),
         }
         for f in fields(self):

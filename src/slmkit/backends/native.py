@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from slmkit.backends.adapters import adapted, adapter_facts, chosen, open_adapters
 from slmkit.backends.base import Capabilities
 from slmkit.backends.images import ImagePlan, plan_images
 from slmkit.engine.cache import Cache, default_kind
@@ -99,6 +100,7 @@ class NativeBackend:
             continues=request.messages is None,
             processors=request.processors,
             scorer=request.scorer,
+            adapter=chosen(options.adapter, self.loaded.facts["adapters"]),
             images=plan.places(prompt) if plan else (),
         )
 
@@ -204,15 +206,17 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
     tokenizer.require_fit(config.vocab_size)
     defaults, stops = source.defaults, source.stop_ids
     planned = plan_weights(source.tensors, source.expected, options.quantize)
+    adapters = open_adapters(options, source, progress, notice)
+    n_bytes = planned.n_bytes + sum(adapter.n_bytes for adapter in adapters.values())
     kind = default_kind(planned.quantization) if options.cache in (None, "auto") else options.cache
     layout = layout_of(config)
     most = config.max_position_embeddings
     told = min(source.ctx, most) if source.ctx else None  # Ollama, too, cuts what its store asks for
-    sizes = ExpertBytes(planned.n_bytes, planned.expert_bytes, planned.expert_bytes // config.num_hidden_layers)
+    sizes = ExpertBytes(n_bytes, planned.expert_bytes, planned.expert_bytes // config.num_hidden_layers)
     plan, expert_budget = plan_experts(most, options.ctx or told, layout, kind, sizes, usable_bytes(options.memory))
     ops = choose(options.kernels or "auto", options.threads)
     weights = take_weights(planned, ops=ops, progress=progress)
-    model = source.family.MODEL(config, weights, ops)
+    model = source.family.MODEL(config, weights, adapted(ops, adapters, weights, config))
     experts_told = bound_experts(model, expert_budget) if expert_budget < planned.expert_bytes else ""
     facts = {
         "name": name,
@@ -229,6 +233,7 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
         "model_context": most,
         "cache_bytes_per_token": plan.bytes_per_token,
         "vocabulary": config.vocab_size,
+        "adapters": adapter_facts(adapters),
     }
     for line in (plan.note if plan.context < most else "", experts_told, getattr(ops, "hint", "")):
         if line and notice:

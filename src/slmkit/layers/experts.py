@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slmkit.layers.linear import Linear
+from slmkit.layers.lora import rows_of
 
 if TYPE_CHECKING:
     from slmkit.ops.matrix import Matrix
@@ -48,7 +49,7 @@ class Experts:
 
     def __init__(self, ops: Any, weights: Sequence[ExpertWeights], layer: int) -> None:
         self.experts = [Expert(ops, one) for one in weights]
-        self.weights, self.layer = tuple(weights), layer
+        self.ops, self.weights, self.layer = ops, tuple(weights), layer
         self.resident: Resident[tuple[int, int]] | None = None
 
     def __call__(self, x: F32, chosen: NDArray[np.int32], weights: F32) -> F32:
@@ -59,7 +60,8 @@ class Experts:
         parts = np.empty((*chosen.shape, x.shape[1]), np.float32)
         for expert in used:
             rows, turns = np.nonzero(chosen == expert)
-            parts[rows, turns] = self.experts[expert](x[rows])
+            with rows_of(self.ops, rows):
+                parts[rows, turns] = self.experts[expert](x[rows])
         out = weights[:, :1] * parts[:, 0]
         for turn in range(1, chosen.shape[1]):
             out += weights[:, turn, None] * parts[:, turn]

@@ -53,7 +53,7 @@ class AdaptedOps:
     def prepare(self, matrix: Matrix) -> Any:
         """The model's handle; with it go those of the adapters that have something for this matrix."""
         weight = self._ops.prepare(matrix)
-        name = self._names.get(id(matrix))
+        name = self._names.get(id(matrix), "")
         found = {own: pairs[name] for own, pairs in self._adapters.items() if name in pairs}
         if found:
             prepare = self._ops.prepare
@@ -73,15 +73,23 @@ class AdaptedOps:
 
 @contextmanager
 def spans_of(ops: Any, spans: tuple[Span, ...]) -> Iterator[None]:
-    """Let the rows of products be adapted so, for the time being."""
-    if not spans:
+    """Let the rows of products be adapted so, for the time being. Plain ops take no spans, and have none."""
+    before = getattr(ops, "spans", ())
+    if spans == before:
         yield
         return
-    before, ops.spans = ops.spans, spans
+    ops.spans = spans
     try:
         yield
     finally:
         ops.spans = before
+
+
+@contextmanager
+def rows_of(ops: Any, rows: NDArray[Any]) -> Iterator[None]:
+    """As spans_of, for products with some of the rows, in ascending order."""
+    with spans_of(ops, spans_among(getattr(ops, "spans", ()), rows)):
+        yield
 
 
 def spans_among(spans: tuple[Span, ...], rows: Sequence[int] | NDArray[Any]) -> tuple[Span, ...]:
