@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slmkit.cli import conversation, terminal
+from slmkit.cli.adapters import NONE, known_adapter
 from slmkit.cli.answer import cut_by_context, is_cut_by_context, statistics, stream
 from slmkit.cli.images import open_image
 from slmkit.cli.loading import Watch, find_source, open_model
@@ -29,6 +31,7 @@ COMMANDS = {
     "/load FILE": "go on with a saved conversation",
     "/model NAME": "go on with another model",
     "/image FILE": "add an image, a file or a URL, to the next message",
+    "/adapter NAME": "answer with another adapter of those that were loaded; none is the model alone",
     "/system TEXT": "set the system message; without a text there is none",
     "/help": "this list",
     "/quit": "leave, as Ctrl-D does",
@@ -167,6 +170,10 @@ class Chat:
             terminal.say(f"{len(self.messages)} messages loaded")
         elif command == "/model":
             self._switch(rest)
+        elif command == "/adapter":
+            name = known_adapter(rest, self.model.describe().get("adapters", ()))
+            self._options = replace(self._options, adapter=name)
+            terminal.say("the model answers alone" if name == NONE else f"{name} answers")
         else:
             known = [known.split()[0] for known in COMMANDS]
             raise RequestError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from slmkit.cli.adapters import with_adapter
 from slmkit.cli.answer import add_display, show
 from slmkit.cli.flags import add_flags
 from slmkit.cli.loading import add_model, add_quiet, open_model
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    options, load_options = effective(Options, args), effective(LoadOptions, args)
+    options, load_options = with_adapter(effective(Options, args), effective(LoadOptions, args))
     text = required_text(args.text, "text")
     request = Request(prompt=text, options=options, parse_special=args.parse_special)
     with open_model(args.model, load_options, quiet=args.quiet) as model:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import Field, fields
 from typing import Any
 
 from slmkit.options import LoadOptions, Options, bound
 
 TITLES = {Options: "options of the answer", LoadOptions: "options of loading"}
-_METAVARS = {int: "N", float: "NUMBER", str: "TEXT", dict: "ID=NUMBER"}
+_METAVARS = {int: "N", float: "NUMBER", str: "TEXT", dict: "ID=NUMBER", Mapping: "NAME=PLACE"}
 
 
 def flag(name: str) -> str:
@@ -41,7 +42,7 @@ def _add(group: argparse._ArgumentGroup, f: Field[Any]) -> None:
     if meta["kind"] is bool:
         group.add_argument(flag(f.name), action=argparse.BooleanOptionalAction, default=None, help=help)
         return
-    repeated = meta["many"] or meta["kind"] is dict
+    repeated = meta["many"] or meta["kind"] in (dict, Mapping)
     names = ("-n", "--n") if f.name == "n" else (flag(f.name),)
     group.add_argument(
         *names,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from slmkit.cli import terminal
+from slmkit.cli.adapters import with_adapter
 from slmkit.cli.answer import add_display, show
 from slmkit.cli.flags import add_flags
 from slmkit.cli.images import add_images, given_images
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    options, load_options = effective(Options, args), effective(LoadOptions, args)
+    options, load_options = with_adapter(effective(Options, args), effective(LoadOptions, args))
     refuse_prompt(args.model)
     prompt, images = given_text(args.text), given_images(args, load_options)
     if prompt is None:

@@ -6,6 +6,7 @@ Every value is checked where it came from, so that a complaint names its source.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +18,7 @@ from slmkit.options import LoadOptions, Options, check
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 Kind = TypeVar("Kind", Options, LoadOptions)
 OTHER_VARIABLES = {"SLMKIT_CACHE_DIR", "SLMKIT_CONFIG", "SLMKIT_DEBUG"}
@@ -78,7 +79,7 @@ def _checked(f: Field[Any], value: Any, label: str, source: str) -> Setting:
 
 def _listed(f: Field[Any], text: str) -> str | list[str]:
     """A variable's text as the list of texts that repeated flags would give."""
-    if f.metadata["kind"] is dict or (f.metadata["many"] and f.metadata["kind"] is int):
+    if f.metadata["kind"] in (dict, Mapping) or (f.metadata["many"] and f.metadata["kind"] is int):
         return text.split(",")
     return [text] if f.metadata["many"] else text
 
@@ -90,6 +91,8 @@ def _parsed(f: Field[Any], given: str | bool | Sequence[str]) -> Any:
         return given
     if isinstance(given, str):
         return _value(kind, given)
+    if kind is Mapping:  # a place without a name is the default
+        return {name or "default": place for name, _, place in (item.rpartition("=") for item in given)}
     if kind is dict:
         return {key: number for key, _, number in (item.partition("=") for item in given)}
     return [_value(kind, item) for item in given]
