@@ -70,10 +70,8 @@ class Options(_Checked):
         "most crops of an image, beside the view of the whole; default is the model's own", int, 1, 64
     )
     adapter: str | None = option(
-        "the adapter that answers, by the name it was loaded under, on the command line also by its folder or repository; "
-        "none is the model alone",
-        str,
-    )
+        "the adapter that answers: the name that it was loaded under, on the command line also its folder or hub "
+        "repository; none is the model alone", str)  # fmt: skip
     logprobs: int | None = option("report each token's log probability and this many alternatives", int, 0, 1000)
 
     def over(self, defaults: Options) -> Options:
