@@ -6,10 +6,11 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from slmkit.backends.adapters import adapted
 from slmkit.engine.cache import Cache
 from slmkit.engine.images import PromptImages
 from slmkit.engine.memory import layout_of
@@ -20,6 +21,10 @@ from slmkit.ops.choose import available, choose
 from slmkit.ops.segments import BLOCK
 from slmkit.weights.checkpoint import Checkpoint
 from slmkit.weights.load import load_weights
+from slmkit.weights.lora.adapter import open_adapter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 REFERENCE = Path(__file__).parent / "reference" / "phi3"
 CASES: dict[str, Any] = {case["name"]: case for case in json.loads((REFERENCE / "cases.json").read_text())["cases"]}
@@ -61,30 +66,39 @@ class Runner:
     """A checkpoint, a kernel set and a cache; logits of prompts in any pieces and any company."""
 
     def __init__(
-        self, folder: Path, kernels: str, quantize: str = "none", cache: str = "f32", blocks: int = 512
+        self,
+        folder: Path,
+        kernels: str,
+        quantize: str = "none",
+        cache: str = "f32",
+        blocks: int = 512,
+        adapters: Mapping[str, Path] | None = None,
     ) -> None:
         checkpoint = Checkpoint.open(folder)
         family = architecture(checkpoint.config)
         c = self.config = family.Config.from_dict(checkpoint.config)
         ops = choose(kernels, 2)
         weights = load_weights(checkpoint, family.expected_tensors(c), quantize, ops=ops)
-        self.model = family.MODEL(c, weights, ops)
+        expected = family.expected_tensors(c)
+        expected.setdefault("lm_head.weight", expected["model.embed_tokens.weight"])
+        opened = {name: open_adapter(path, expected, "it", "") for name, path in (adapters or {}).items()}
+        self.model = family.MODEL(c, weights, adapted(ops, opened, weights, c))
         layout = layout_of(c)
         blocks *= len(layout.strands)
         self.cache = Cache(blocks, layout.layers, layout.kv_heads, layout.head_dim, cache, layout.strands)
 
-    def line(self, ids: Any) -> Line:
+    def line(self, ids: Any, adapter: str = "") -> Line:
         """A sequence with blocks for all its ids."""
         ids = [int(i) for i in ids]
-        return Line(ids, self.cache.take(-(-len(ids) // BLOCK) * self.cache.n_strands))
+        return Line(ids, self.cache.take(-(-len(ids) // BLOCK) * self.cache.n_strands), adapter=adapter)
 
     def run(self, *work: tuple[Line, int]) -> np.ndarray:
         """One step; logits of the sequences that it completes."""
         return forward(self.model, self.cache, [Work(line, count) for line, count in work])  # type: ignore[arg-type]
 
-    def last_logits(self, ids: Any, piece: int | None = None) -> np.ndarray:
+    def last_logits(self, ids: Any, piece: int | None = None, adapter: str = "") -> np.ndarray:
         """Logits after the last id, the prompt read in pieces of `piece` tokens."""
-        line = self.line(ids)
+        line = self.line(ids, adapter)
         logits = np.empty(0)
         while line.n_cached < len(line.ids):
             logits = self.run((line, min(piece or len(line.ids), len(line.ids) - line.n_cached)))
