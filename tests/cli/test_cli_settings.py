@@ -49,7 +49,7 @@ def test_every_option_is_a_flag_a_variable_and_a_key(slm, config, monkeypatch):
 
 def toml(value):
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {number}" for key, number in value.items()) + "}"
+        return "{" + ", ".join(f"{key} = {json.dumps(number)}" for key, number in value.items()) + "}"
     return json.dumps(value)
 
 

@@ -117,7 +117,7 @@ def remove_damaged(path: Path) -> None:
 def _there(ref: HubRef, repository: Repository, commit: str) -> Choice | None:
     """What a snapshot has, if that is a whole model."""
     folder = repository.snapshot(commit)
-    files = list(_linked_files(folder))
+    files = list(linked_files(folder))
     choice = choose(files, ref.selection, ref.repo)
     if choice.gguf:
         return choice
@@ -133,7 +133,7 @@ def _there(ref: HubRef, repository: Repository, commit: str) -> Choice | None:
     return choice
 
 
-def _linked_files(folder: Path) -> Iterator[HubFile]:
+def linked_files(folder: Path) -> Iterator[HubFile]:
     """The files of a snapshot that are links to blobs which are there: only those carry their checksum."""
     for path in sorted([*folder.glob("*"), *folder.glob("*/*.gguf")]):
         if path.is_symlink():

@@ -118,6 +118,31 @@ def pull(
     fetcher = Fetcher(ref, found.commit, meter.add, _once(lambda: say(WAITING)), say)
     if found.choice.weights and not found.choice.gguf:
         found = _settled(found, fetcher, refuse)
+    identities = _bring(found, fetcher, meter, say, weights)
+    if not found.choice.gguf:
+        fetcher.repository.note_absent(found.commit, {file.name for file in found.choice.texts})
+    write_receipt(ref, found.folder, found.choice, identities, found.commit)
+    return Pulled(ref, found.commit, found.path, found.choice.n_bytes, found.n_missing)
+
+
+def pull_files(
+    ref: HubRef, choose: Callable[[Listing], Choice], progress: Progress | None = None, notice: Notice | None = None
+) -> Path:
+    """The folder with some files of a repository, every one checked; for what is no model by itself.
+
+    Raises ModelNotFound, AccessDenied, StorageError, DownloadError.
+    """
+    say = notice or unheard
+    listing = look_up(ref)
+    choice = choose(listing)
+    found = _with_choice(Plan(ref, listing.commit, choice, listing, 0), choice)
+    meter = _Meter(progress or silent, f"{FETCHING} {ref}")
+    _bring(found, Fetcher(ref, found.commit, meter.add, _once(lambda: say(WAITING)), say), meter, say)
+    return found.folder
+
+
+def _bring(found: Plan, fetcher: Fetcher, meter: _Meter, say: Notice, weights: bool = True) -> dict[str, FileIdentity]:
+    """Have all files of a plan in the cache."""
     if found.n_missing:
         say(
             f"{_state(found, weights)}: fetching {size_text(found.n_missing)} into {hub_folder()}; "
@@ -128,11 +153,8 @@ def pull(
     for file in found.choice.files:
         fetcher.fetch(file)
     identities = _identities(found)
-    fetcher.repository.remember(ref.revision, found.commit)
-    if not found.choice.gguf:
-        fetcher.repository.note_absent(found.commit, {file.name for file in found.choice.texts})
-    write_receipt(ref, found.folder, found.choice, identities, found.commit)
-    return Pulled(ref, found.commit, found.path, found.choice.n_bytes, found.n_missing)
+    fetcher.repository.remember(found.ref.revision, found.commit)
+    return identities
 
 
 def _state(found: Plan, weights: bool) -> str:
