@@ -214,7 +214,7 @@ def test_without_max_tokens_the_answer_ends_with_the_context(folder):
     [
         ({"temprature": 1}, "no option 'temprature'; is 'temperature' meant"),
         ({"processor": 1}, "is 'processors' meant"),
-        ({"zzz": 1}, "the options are beams, "),
+        ({"zzz": 1}, "the options are adapter, beams, "),
         ({"beams": 2, "temperature": 0.5}, "leave out temperature or make it 0"),
         ({"beams": 2, "n": 3}, "n is 3, more than the 2 beams"),
         ({"logit_bias": {128: 1.0}}, "token 128; this model's ids end at 127"),

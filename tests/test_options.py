@@ -86,7 +86,7 @@ def test_options_that_are_set_win_over_defaults():
     assert (merged.top_k, merged.temperature, merged.seed) == (5, 0.5, None)
     assert Options(temperature=0.0).over(Options(temperature=0.5)).temperature == 0.0
     assert all(getattr(FALLBACKS, f.name) is not None for f in fields(Options)
-               if f.name not in ("max_tokens", "seed", "logit_bias", "logprobs", "speculate", "num_crops"))  # fmt: skip
+               if f.name not in ("max_tokens", "seed", "logit_bias", "logprobs", "speculate", "num_crops", "adapter"))  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "value"), [("quantize", "q5"), ("cache", "int8"), ("kernels", "sse"), ("threads", 0)])

@@ -13,6 +13,7 @@ import slmkit
 import tiny
 from slmkit.errors import CheckpointError, ModelNotFound, NotEnoughMemory, OptionError, UnsupportedModel
 from slmkit.options import LoadOptions
+from slmkit.sources.find import open_source
 from vision_models import write_vision_model
 
 PEFT = Path(__file__).parents[1] / "data" / "lora"
@@ -123,6 +124,21 @@ def test_an_adapter_trained_over_quantized_weights_runs_over_ours(folder):
         with slmkit.load(folder, quantize=quantize, adapters=PEFT) as model:
             texts.add(model.generate("the dog", **SETTINGS).text)
     assert all(texts)
+
+
+@pytest.mark.parametrize("kind", ["F32", "Q4_K_M"])
+def test_a_gguf_file_takes_the_adapters_of_the_original_model(tmp_path, kind):
+    """Its matrices have other names in the file, and the checkpoint's in the model."""
+    file = PEFT.parent / "gguf" / f"tiny-{kind}.gguf"
+    expected = open_source(str(file)).expected
+    modules = {name.removesuffix(".weight"): shape for name, shape in expected.items()
+               if name.startswith("model.layers.") and len(shape) == 2}  # fmt: skip
+    assert len(modules) == 8
+    adapter = adapters.write(tmp_path / "a", adapters.tensors(modules), adapters.config(modules))  # type: ignore[arg-type]
+    with slmkit.load(file) as plain, slmkit.load(file, adapters=adapter) as model:
+        alone = plain.generate("the dog", **SETTINGS).text
+        assert model.generate("the dog", **SETTINGS).text != alone
+        assert model.generate("the dog", adapter="none", **SETTINGS).text == alone
 
 
 def test_the_names_in_the_file_are_those_that_peft_writes():
