@@ -9,7 +9,9 @@ import pytest
 
 from hub_server import Fault, HubServer, hub_of_the_test
 from slmkit.errors import DownloadError, ModelNotFound, RequestError, UnsupportedModel
+from slmkit.sources.folder import FolderSource
 from slmkit.weights.hub.cache import hub_folder
+from slmkit.weights.lora.adapter import open_adapter
 from slmkit.weights.lora.locate import locate_adapter
 
 PEFT = Path(__file__).parents[1] / "data" / "lora"
@@ -31,6 +33,8 @@ def test_two_files_are_fetched_once_and_found_offline(server: HubServer) -> None
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
     assert folder.is_relative_to(hub_folder())
     assert f"{REPO} is not here yet" in said[0]
+    expected = FolderSource("gqa", PEFT.parents[1] / "reference" / "phi3" / "gqa").expected
+    assert len(open_adapter(folder, expected, "gqa", "").matrices()) == 9  # the links that the cache keeps are followed
     sent = len(server.requests)
     assert locate_adapter(REPO) == locate_adapter(f"{REPO}@main", offline=True) == folder
     assert len(server.requests) == sent
