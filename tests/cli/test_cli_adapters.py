@@ -1,5 +1,6 @@
 """`--adapter` and `--adapters`, and `/adapter` in a chat."""
 
+import json
 from pathlib import Path
 
 import fake_slm
@@ -43,6 +44,14 @@ def test_an_adapter_that_does_not_fit_ends_with_one_line(real_slm, folder):
     nothing = real_slm("run", folder, "--adapter", "nosuch", *ASKED)
     assert (nothing.code, nothing.err.count("\n")) == (3, 1)
     assert "'nosuch'" in nothing.err
+
+
+def test_show_says_what_an_adapter_is_and_whether_it_fits(real_slm, folder):
+    shown = real_slm("show", folder, "--adapter", PEFT)
+    assert (shown.code, shown.err) == (0, "")
+    assert "changes       9 matrices: down_proj, gate_up_proj, lm_head, o_proj, qkv_proj\n" in shown.out
+    assert json.loads(real_slm("show", folder, "--adapter", PEFT, "--json").out)["ranks"] == [2, 4]
+    assert real_slm("show", "tiny", "--adapter", PEFT).code == 4
 
 
 def test_what_the_flags_mean():

@@ -41,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what a question about an image takes: tokens, memory, time; may be given several times",
     )
     parser.add_argument("--num-crops", metavar="N", type=int, help="with that many crops of an image at most (1 to 64)")
+    parser.add_argument(
+        "--adapter", metavar="PLACE", help="what a LoRA adapter is, a folder or a hub repository, and whether it fits"
+    )
     add_quiet(parser)
 
 
@@ -66,6 +69,10 @@ def run(args: argparse.Namespace) -> int:
         from slmkit.cli.show_images import show_images
 
         return show_images(source, args)
+    if args.adapter:
+        from slmkit.cli.show_adapter import show_adapter
+
+        return show_adapter(source, args)
     found = facts(source)
     if args.json:
         found |= {"tensors": _tensors(source)} if args.tensors else {}
