@@ -45,6 +45,7 @@ from slmkit.weights.gguf.blocks import dequantize  # noqa: E402
 from slmkit.weights.header import DTYPES  # noqa: E402
 from slmkit.weights.hub import api as hub_api  # noqa: E402
 from slmkit.weights.hub import files as hub_files  # noqa: E402
+from slmkit.weights.lora.config import LoraConfig  # noqa: E402
 from slmkit.weights.names import hub_reference, refuse_reserved, suggestion  # noqa: E402
 from slmkit.weights.ollama import model as ollama  # noqa: E402
 from slmkit.weights.ollama.names import Name  # noqa: E402
@@ -219,11 +220,21 @@ def hub_listing(data: bytes) -> None:
     hub_files.choose(files, selection if isinstance(selection, str) else None, "the repository")
 
 
+def adapter_config(data: bytes) -> None:
+    """adapter_config.json."""
+    read = LoraConfig.from_dict(parse_json(data, "adapter_config.json"), "adapter_config.json")
+    for module in ("model.layers.1.self_attn.o_proj", "lm_head"):
+        assert read.expects(module) in (True, False, None)
+        assert read.rank(module) >= 1
+        assert abs(read.scale(module)) <= 1e6
+
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
         safetensors, index, packed, gguf, gguf_tokenizer, config, generation_config, tokenizer, tokenizer_config,
         sentencepiece_model, pattern, template, go_template, ollama_manifest, ollama_params, names, hub_listing,
+        adapter_config,
     )
 }  # fmt: skip
 
@@ -383,6 +394,7 @@ GOOD: Mapping[str, Callable[[], list[bytes]]] = {
     "gguf": lambda: [_small_gguf()],
     "gguf_tokenizer": lambda: [_gguf_without_tensors()],
     "config": lambda: [(_good() / "config.json").read_bytes()],
+    "adapter_config": lambda: [(Path(__file__).parents[1] / "data" / "lora" / "adapter_config.json").read_bytes()],
     "generation_config": lambda: [(_good() / "generation_config.json").read_bytes()],
     "tokenizer": lambda: [json.dumps(tiny.spec()).encode()],
     "tokenizer_config": lambda: [(_good() / "tokenizer_config.json").read_bytes()],

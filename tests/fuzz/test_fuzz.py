@@ -19,7 +19,7 @@ import targets
 
 CORPUS = Path(__file__).parent / "corpus"
 JSON = ("index", "config", "generation_config", "tokenizer", "tokenizer_config", "ollama_manifest", "ollama_params",
-        "hub_listing")  # fmt: skip
+        "hub_listing", "adapter_config")  # fmt: skip
 BYTES = ("safetensors", "packed", "gguf", "gguf_tokenizer", "sentencepiece_model")
 TEXT = ("pattern", "go_template", "names")
 # What numbers, texts and names of fields become.
