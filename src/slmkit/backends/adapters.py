@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from slmkit.options import LoadOptions
     from slmkit.sources.base import Source
     from slmkit.weights.load import Weights
-    from slmkit.weights.locate import Notice, Progress
+    from slmkit.weights.telling import Notice, Progress
 
 DEFAULT = "default"  # answers where a request chooses none
 NONE = "none"  # the model alone

@@ -14,7 +14,7 @@ from slmkit.weights.names import HubRef, hub_reference
 if TYPE_CHECKING:
     from slmkit.weights.hub.api import Listing
     from slmkit.weights.hub.files import Choice, HubFile
-    from slmkit.weights.locate import Notice, Progress
+    from slmkit.weights.telling import Notice, Progress
 
 
 def locate_adapter(
@@ -41,8 +41,8 @@ def locate_adapter(
 def _from_hub(ref: HubRef, offline: bool, progress: Progress | None, notice: Notice | None) -> Path:
     from slmkit.weights.hub import models as hub
     from slmkit.weights.hub.api import offline_by_environment
-    from slmkit.weights.hub.cache import Repository, check_files, linked_files
-    from slmkit.weights.packing import silent
+    from slmkit.weights.hub.cache import check_files, linked_files
+    from slmkit.weights.hub.layout import Repository
 
     repository, damaged = Repository.of(ref.repo), list[str]()
     commit = repository.commit(ref.revision)
