@@ -43,6 +43,7 @@ def _from_hub(ref: HubRef, offline: bool, progress: Progress | None, notice: Not
     from slmkit.weights.hub.api import offline_by_environment
     from slmkit.weights.hub.cache import check_files, linked_files
     from slmkit.weights.hub.layout import Repository
+    from slmkit.weights.telling import silent
 
     repository, damaged = Repository.of(ref.repo), list[str]()
     commit = repository.commit(ref.revision)
