@@ -34,6 +34,8 @@ def load(
     offline: bool | None = None,
     adapters: Mapping[str, str] | str | os.PathLike[str] | None = None,
     private_urls: bool | None = None,
+    prompt_cache: str | None = None,
+    prompt_store_mb: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> Model:
@@ -44,7 +46,9 @@ def load(
     as a context smaller than the model's.   Raises ModelNotFound, ModelError, NotEnoughMemory.
     """
     given: Any = adapters  # a path alone, too
-    options = LoadOptions(threads, ctx, quantize, cache, kernels, memory, offline, given, private_urls)
+    options = LoadOptions(
+        threads, ctx, quantize, cache, kernels, memory, offline, given, private_urls, prompt_cache, prompt_store_mb
+    )
     named = os.fspath(name) if isinstance(name, os.PathLike) else name
     return Model(open_backend(named, options, progress=progress, notice=notice))
 

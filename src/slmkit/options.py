@@ -112,6 +112,12 @@ class LoadOptions(_Checked):
         "LoRA adapters to load, each a name and its folder or its repository on the hub; default is the one that "
         "answers where no other is chosen", Mapping)  # fmt: skip
     private_urls: bool | None = option("fetch images also from addresses of this machine and its network", bool)
+    prompt_cache: str | None = option(
+        "file that keeps what was read of a prompt and its answer: the next run that begins with the same tokens does "
+        "not read them again; it is made if it is missing", str)  # fmt: skip
+    prompt_store_mb: int | None = option(
+        "most megabytes for long system prompts that are kept by themselves for the next run; 0 keeps none, default is "
+        "4000", int, 0)  # fmt: skip
 
 
 def check(f: Field[Any], value: Any) -> Any:

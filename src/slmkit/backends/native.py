@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from slmkit.backends.adapters import adapted, adapter_facts, chosen, open_adapters
 from slmkit.backends.base import Capabilities
 from slmkit.backends.images import ImagePlan, plan_images
+from slmkit.backends.prompts import check_prompts, n_shared, open_prompts
 from slmkit.engine.cache import Cache, default_kind
 from slmkit.engine.job import Task
 from slmkit.engine.memory import CachePlan, ExpertBytes, layout_of, plan_experts, usable_bytes
+from slmkit.engine.prompts import Prompts
 from slmkit.engine.residency import bound_experts
 from slmkit.engine.scheduler import STEP_TOKENS
 from slmkit.engine.step import Engine
@@ -46,6 +48,7 @@ class Loaded:
     defaults: Options
     stop_ids: frozenset[int]
     facts: dict[str, Any]
+    prompts: Prompts | None = None
 
 
 class NativeBackend:
@@ -67,7 +70,7 @@ class NativeBackend:
         self._fetching = Fetching(private=bool(options.private_urls), offline=bool(options.offline))
         self.context = self.loaded.plan.context
         assert self.loaded.cache is not None
-        self._worker = Worker(Engine(self.loaded.model, self.loaded.cache))
+        self._worker = Worker(Engine(self.loaded.model, self.loaded.cache, prompts=self.loaded.prompts))
 
     def describe(self) -> dict[str, Any]:
         """Facts about the loaded model, for people and programs."""
@@ -84,7 +87,7 @@ class NativeBackend:
     def close(self) -> None:
         """End what is running and give the memory back, also while somebody holds this; later requests are refused."""
         self._worker.close()
-        self.loaded = replace(self.loaded, model=None, cache=None)
+        self.loaded = replace(self.loaded, model=None, cache=None, prompts=None)
 
     def task(self, request: Request) -> Task:
         """The request after template, tokenizer and defaults.   Raises RequestError where it cannot be run."""
@@ -102,6 +105,7 @@ class NativeBackend:
             scorer=request.scorer,
             adapter=chosen(options.adapter, self.loaded.facts["adapters"]),
             images=plan.places(prompt) if plan else (),
+            n_shared=n_shared(request, ids, self.render) if self.loaded.prompts else 0,
         )
 
     def _ids(self, request: Request) -> tuple[tuple[int, ...], ImagePlan | None, Prompt]:
@@ -201,6 +205,7 @@ class NativeBackend:
 
 def load(name: str, options: LoadOptions, progress: Progress | None = None, notice: Notice | None = None) -> Loaded:
     """Find, check and open a model; every fault that shows in headers is found before any of its memory is taken."""
+    check_prompts(options)
     source = open_source(name, offline=bool(options.offline), progress=progress, notice=notice)
     config, tokenizer = source.config, source.tokenizer
     tokenizer.require_fit(config.vocab_size)
@@ -238,16 +243,18 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
     for line in (plan.note if plan.context < most else "", experts_told, getattr(ops, "hint", "")):
         if line and notice:
             notice(line)
+    cache = Cache(plan.n_blocks, layout.layers, layout.kv_heads, layout.head_dim, kind, layout.strands)
     return Loaded(
         source=source,
         config=config,
         model=model,
-        cache=Cache(plan.n_blocks, layout.layers, layout.kv_heads, layout.head_dim, kind, layout.strands),
+        cache=cache,
         plan=plan,
         tokenizer=tokenizer,
         defaults=defaults,
         stop_ids=stops,
         facts=facts,
+        prompts=open_prompts(options, source, weights, ops.NAME, kind, cache),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slmkit.cli import terminal
@@ -25,13 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="measured runs after one warm-up (default 3)")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
     add_quiet(parser)
-    add_flags(parser, LoadOptions)
+    add_flags(parser, LoadOptions, without=("prompt_cache", "prompt_store_mb"))
 
 
 def run(args: argparse.Namespace) -> int:
     from slmkit.bench.measure import bench
 
-    load_options = effective(LoadOptions, args)
+    # a prompt that is not read cannot be measured, whatever the config file says
+    load_options = replace(effective(LoadOptions, args), prompt_cache=None, prompt_store_mb=0)
     result = bench(
         lambda: open_model(args.model, load_options, quiet=args.quiet),
         prompt_tokens=args.prompt_tokens,

@@ -18,12 +18,18 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def add_flags(parser: argparse.ArgumentParser, *kinds: type[Options] | type[LoadOptions]) -> None:
-    """One flag for each option. Values stay text: settings.py checks their bounds, as for the other sources."""
+def add_flags(
+    parser: argparse.ArgumentParser, *kinds: type[Options] | type[LoadOptions], without: tuple[str, ...] = ()
+) -> None:
+    """One flag for each option. Values stay text: settings.py checks their bounds, as for the other sources.
+
+    without: names of options that the verb has no use for.
+    """
     for kind in kinds:
         group = parser.add_argument_group(TITLES[kind])
         for f in fields(kind):
-            _add(group, f)
+            if f.name not in without:
+                _add(group, f)
 
 
 def about(f: Field[Any]) -> str:

@@ -15,33 +15,37 @@ if TYPE_CHECKING:
 
     from slmkit.catalog.installed import Installed
     from slmkit.weights.packed_copies import PackedCopy
+    from slmkit.weights.prompt_store import StoredPrompt
 
 WIDTH = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="one JSON object: models and packed copies")
+    parser.add_argument("--json", action="store_true", help="one JSON object: models, packed copies and prompts")
 
 
 def run(args: argparse.Namespace) -> int:
     from slmkit.catalog.installed import installed
     from slmkit.weights.cache import cache_folder
     from slmkit.weights.packed_copies import packed_copies
+    from slmkit.weights.prompt_store import prompt_folder, stored_prompts
 
-    models, copies = installed(terminal.say), packed_copies()
+    models, copies, prompts = installed(terminal.say), packed_copies(), stored_prompts()
     if args.json:
         packed = {"path": str(cache_folder() / "packed"), "files": len(copies), "n_bytes": sum_bytes(copies)}
-        facts = {"models": [model.as_dict() for model in models], "packed": packed}
+        kept = {"path": str(prompt_folder()), "files": len(prompts), "n_bytes": sum_bytes(prompts)}
+        facts = {"models": [model.as_dict() for model in models], "packed": packed, "prompts": kept}
         terminal.write(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     else:
         terminal.write(_table([m for m in models if not m.problem], time.time()))
         terminal.write(_problems([m for m in models if m.problem]) + _about_copies(copies))
+        terminal.write(_about_prompts(prompts))
     return 0
 
 
-def sum_bytes(copies: Sequence[PackedCopy]) -> int:
+def sum_bytes(files: Sequence[PackedCopy] | Sequence[StoredPrompt]) -> int:
     """Of all of them."""
-    return sum(copy.n_bytes for copy in copies)
+    return sum(file.n_bytes for file in files)
 
 
 def _table(models: Sequence[Installed], now: float) -> str:
@@ -85,3 +89,12 @@ def _about_copies(copies: Sequence[PackedCopy]) -> str:
         return ""
     files = f"{len(copies)} packed cop{'ies' if len(copies) > 1 else 'y'}"
     return f"\n{files} in slmkit's cache, {size_text(sum_bytes(copies))}; `slm rm --packed` makes room\n"
+
+
+def _about_prompts(prompts: Sequence[StoredPrompt]) -> str:
+    from slmkit.weights.hub.files import size_text
+
+    if not prompts:
+        return ""
+    kept = f"{len(prompts)} system prompt{'s' if len(prompts) > 1 else ''} kept for the next run"
+    return f"\n{kept}, {size_text(sum_bytes(prompts))}; `slm rm --prompts` makes room\n"

@@ -1,7 +1,7 @@
-"""Remove a pulled model from the hub's cache, or packed copies from slmkit's own.
+"""Remove a pulled model from the hub's cache, or packed copies or kept system prompts from slmkit's own.
 
 The hub's cache is shared with other programs: what two models share stays while one of them is there. Packed copies
-(--packed) are made again when their model is next loaded.
+(--packed) are made again when their model is next loaded, system prompts (--prompts) when they are next read.
 """
 
 from __future__ import annotations
@@ -24,14 +24,19 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", nargs="?", help="a name that `slm list` shows")
     parser.add_argument("--packed", action="store_true", help="only packed copies: those of MODEL, or all of them")
+    parser.add_argument("--prompts", action="store_true", help="only the system prompts that are kept for the next run")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.prompts:
+        if args.packed or args.model is not None:
+            raise RequestError("--prompts removes all kept system prompts; leave MODEL and --packed out")
+        return _remove_prompts(args.yes)
     if args.packed:
         return _remove_copies(args.model, args.yes)
     if args.model is None:
-        raise RequestError("MODEL is missing; give a name that `slm list` shows, or --packed for all packed copies")
+        raise RequestError("MODEL is missing; give a name that `slm list` shows, --packed or --prompts")
     return _remove_model(args.model, args.yes)
 
 
@@ -76,6 +81,20 @@ def _remove_copies(name: str | None, yes: bool) -> int:
         return 0
     _ask(_amount(copies), yes)
     terminal.write(f"removed {_amount(copies).partition(',')[0]}: {size_text(remove_copies(copies))} freed\n")
+    return 0
+
+
+def _remove_prompts(yes: bool) -> int:
+    from slmkit.weights.hub.files import size_text
+    from slmkit.weights.prompt_store import prompt_folder, remove_prompts, stored_prompts
+
+    prompts = stored_prompts()
+    if not prompts:
+        terminal.write("there is no kept system prompt\n")
+        return 0
+    named = f"{len(prompts)} system prompt{'s' if len(prompts) > 1 else ''}"
+    _ask(f"{named}, {size_text(sum(prompt.n_bytes for prompt in prompts))} in {prompt_folder()}", yes)
+    terminal.write(f"removed {named}: {size_text(remove_prompts(prompts))} freed\n")
     return 0
 
 

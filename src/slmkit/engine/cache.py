@@ -50,6 +50,7 @@ class Cache:
     ) -> None:
         self.strands = strands
         self.data = np.empty((n_blocks, layers, 2, kv_heads, head_cells(head_dim, kind)), DTYPES[kind])
+        self.kept: list[int] = []  # a table that nobody needs now: its blocks are let go where others are short
         self._holders = [0] * n_blocks
         self._free = list(range(n_blocks - 1, -1, -1))
 
@@ -106,16 +107,20 @@ class Cache:
         if self._holders[block] == 0:
             self._free.append(block)
 
+    def hold(self, blocks: list[int]) -> list[int]:
+        """Hold each of them once more."""
+        for block in blocks:
+            if block != GONE:
+                self._holders[block] += 1
+        return blocks
+
     def fork(self, blocks: list[int], n_tokens: int) -> list[int]:
         """A second sequence's blocks with the same first n_tokens: whole ones are shared, a part-filled one is copied.
 
         Takes a free block of each strand when n_tokens is not a multiple of 32.
         """
         n_whole = n_tokens // BLOCK * self.n_strands
-        shared = blocks[:n_whole]
-        for block in shared:
-            if block != GONE:
-                self._holders[block] += 1
+        shared = self.hold(blocks[:n_whole])
         if n_tokens % BLOCK == 0:
             return shared
         copies = self.take(self.n_strands)

@@ -37,6 +37,7 @@ class Task:
     continues: the answer goes on from the prompt's text, so a first space belongs to it.
     images: where they stand among the ids, which are negative there.
     adapter: the one that answers, by its name; "" for the model alone.
+    n_shared: how many leading ids other prompts are likely to begin with.
     """
 
     ids: tuple[int, ...]
@@ -45,6 +46,7 @@ class Task:
     stop_ids: frozenset[int]
     tokenizer: Tokenizer
     continues: bool = False
+    n_shared: int = 0
     processors: tuple[LogitsProcessor, ...] = ()
     scorer: Scorer | None = None
     images: tuple[Place, ...] = ()
@@ -133,6 +135,7 @@ class Job:
             usage=Usage(
                 sequence.n_prompt,
                 sequence.n_generated,
+                sequence.n_reused,
                 drafted_tokens=sequence.n_drafted,
                 accepted_tokens=sequence.n_accepted,
             ),

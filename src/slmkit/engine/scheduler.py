@@ -47,6 +47,7 @@ def schedule(sequences: Iterable[Sequence], cache: Cache, step_tokens: int = STE
     order = list(sequences)
     for sequence in order:
         cache.forget(sequence.blocks, sequence.n_cached)
+        sequence.n_reused = min(sequence.n_reused, sequence.n_cached)  # what was given back is read again
     room = max(step_tokens - sum(_pending(s) == 1 for s in order), BLOCK)
     plan: list[Work] = []
     for i, sequence in enumerate(order):
@@ -83,6 +84,8 @@ def _make_room(sequence: Sequence, count: int, later: list[Sequence], cache: Cac
     later: may lose theirs, the last first; also those that wait with everything read, as beams do for each other.
     """
     needed = -(-(sequence.n_cached + count) // BLOCK) * cache.n_strands - len(sequence.blocks)
+    if cache.n_free < needed:
+        cache.release(cache.kept)
     if cache.n_free < needed and cache.n_free + sum(cache.n_held(s.blocks) for s in later) < needed:
         return False
     for victim in reversed(later):

@@ -28,6 +28,7 @@ class Sequence:
     table: which rotary table those keys were turned with.   adapter: which adapter made them; "" for none.
     draft: ids that the next step checks, as they may turn out to follow.   guesser: where they come from, once used.
     images: those among the ids, which are negative there.
+    n_reused: leading ids that an earlier request had read, or an earlier run.
     n_drafted, n_accepted: how many were checked so far, and how many of them became part of the answer.
     """
 
@@ -41,6 +42,7 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     n_cached: int = 0
     table: int = 0
+    n_reused: int = 0
     logprob: float = 0.0
     text: str = ""
     tokens: list[TokenInfo] = field(default_factory=list)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from slmkit.engine.cache import Cache
     from slmkit.engine.job import Job
+    from slmkit.engine.prompts import Prompts
     from slmkit.engine.sequence import Sequence
 
 F32 = NDArray[np.float32]
@@ -30,22 +31,27 @@ F32 = NDArray[np.float32]
 class Engine:
     """A model, its cache and the jobs under way. One thread calls it; see worker.py."""
 
-    def __init__(self, model: Any, cache: Cache, step_tokens: int = STEP_TOKENS) -> None:
-        self.model, self.cache, self.step_tokens = model, cache, step_tokens
+    def __init__(
+        self, model: Any, cache: Cache, step_tokens: int = STEP_TOKENS, prompts: Prompts | None = None
+    ) -> None:
+        self.model, self.cache, self.step_tokens, self.prompts = model, cache, step_tokens, prompts
         self.drafter = Drafter(model.rope)
         self.encoder = Encoder(model)
         self.jobs: list[Job] = []
+        self._new: list[Job] = []
 
     def add(self, job: Job) -> None:
         """Take a job in; it advances with the next steps."""
         self.jobs.append(job)
         self.encoder.admit(job)
+        self._new.append(job)
 
     def step(self) -> None:
         """Advance every job that the plan has room for."""
         self._drop_cancelled()
         self._encode()
         self._rebuild_crossed()
+        self._begin_new()
         ready = [job for job in self.jobs if not job.is_waiting]
         self.drafter.draft(ready)
         plan = schedule((s for job in ready for s in job.live), self.cache, self.step_tokens)
@@ -56,10 +62,22 @@ class Engine:
             began = time.perf_counter()
             logits = forward(self.model, self.cache, plan)
             self.drafter.note(plan, time.perf_counter() - began)
+            if self.prompts:
+                self.prompts.note()
             for job, work in complete:
                 rows, logits = np.split(logits, [1 + len(work.draft)])
                 self._accept_all(job, work, rows)
         self._close_finished()
+
+    def rest(self) -> None:
+        """Nothing is under way, and nothing has come."""
+        if self.prompts:
+            self.prompts.rest()
+
+    def close(self) -> None:
+        """Put away what was read of prompts.   Raises SlmError where that cannot be done."""
+        if self.prompts:
+            self.prompts.close()
 
     def fail(self, message: str, cause: BaseException | None = None) -> None:
         """End every job with a RuntimeFailure of its own: an exception is raised in one thread only."""
@@ -90,6 +108,14 @@ class Engine:
             if table != sequence.table:
                 sequence.drop_cache(self.cache)
                 sequence.table = table
+
+    def _begin_new(self) -> None:
+        """Give sequences that are ready to be read what was read before of their prompts."""
+        new = [job for job in self._new if job in self.jobs and not job.is_waiting]
+        self._new = [job for job in self._new if job in self.jobs and job.is_waiting]
+        for job in new:
+            if self.prompts:
+                self.prompts.begin(job.live[0], job.task.n_shared)
 
     def _owner(self, sequence: Sequence) -> Job:
         return next(job for job in self.jobs if sequence in job.live)

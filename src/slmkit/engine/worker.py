@@ -31,6 +31,7 @@ class Worker:
     def __init__(self, engine: Engine) -> None:
         self._engine: Engine | None = engine  # None once closed
         self._inbox: Inbox = queue.SimpleQueue()
+        self._last_words: list[Exception] = []
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
@@ -44,7 +45,7 @@ class Worker:
                 raise RequestError("a processor or scorer asked its own model, which waits for it; use a second model")
             if self._thread is None:
                 self._thread = threading.Thread(
-                    target=_run, args=(self._engine, self._inbox), name="slmkit-engine", daemon=True
+                    target=_run, args=(self._engine, self._inbox, self._last_words), name="slmkit-engine", daemon=True
                 )
                 self._thread.start()
                 _RUNNING.add(self)
@@ -54,13 +55,15 @@ class Worker:
         return Events(job, self)
 
     def close(self) -> None:
-        """End every job and the thread, and let go of the engine."""
+        """End every job and the thread, and let go of the engine.   Raises SlmError if its prompts cannot be kept."""
         with self._lock:
             thread, self._thread, self._engine = self._thread, None, None
         if thread is not None:
             self._inbox.put(None)
             if thread is not threading.current_thread():
                 thread.join()
+                if self._last_words:
+                    raise self._last_words[0]
 
     def __del__(self) -> None:
         self._inbox.put(None)
@@ -76,18 +79,24 @@ def _close_all() -> None:
         worker.close()
 
 
-def _run(engine: Engine, inbox: Inbox) -> None:
+def _run(engine: Engine, inbox: Inbox, last_words: list[Exception]) -> None:
     while _take_in(engine, inbox):
         try:
             engine.step()
         except BaseException as error:  # whoever is waiting must hear of it, and the next request gets its chance
             engine.fail(f"a step failed ({type(error).__name__}: {error}); try a smaller request, or report it", error)
     engine.fail("the model was closed while it answered; load it again")
+    try:
+        engine.close()
+    except Exception as error:
+        last_words.append(error)
 
 
 def _take_in(engine: Engine, inbox: Inbox) -> bool:
     """Hand new jobs to the engine, waiting for one if it has none.   Returns False to end."""
     while True:
+        if not engine.jobs and inbox.empty():
+            engine.rest()
         try:
             job = inbox.get(block=not engine.jobs)
         except queue.Empty:

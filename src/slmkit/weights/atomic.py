@@ -27,20 +27,23 @@ class PartialFile:
     """A file of `size` bytes on its way to `path`. As a context manager it is discarded unless `commit` was called.
 
     waiting: called once if another process is writing the same file and this one has to wait.
+    private: nobody but its owner may read it.
     Raises StorageError if the folder cannot be written.
     """
 
-    def __init__(self, path: Path, size: int, waiting: Callable[[], None] | None = None) -> None:
-        self.path, self.size = path, size
+    def __init__(self, path: Path, size: int, waiting: Callable[[], None] | None = None, private: bool = False) -> None:
+        self.path, self.size, self._mode = path, size, 0o600 if private else 0o666
         self.partial = path.with_name(f".{path.name}.partial")
         with storage_errors(path, size):
-            self._fd: int | None = _open_locked(self.partial, waiting)
+            self._fd: int | None = _open_locked(self.partial, waiting, self._mode)
 
     def begin(self) -> None:
         """Clear what a killed process left, and raise StorageError, with both numbers, if the disk has no room."""
         assert self._fd is not None
         with storage_errors(self.path, self.size):
             os.ftruncate(self._fd, 0)
+            if self._mode == 0o600 and hasattr(os, "fchmod"):  # what somebody else put there is refused so, too
+                os.fchmod(self._fd, self._mode)
             free = shutil.disk_usage(self.path.parent).free
         if self.size > free:
             raise StorageError(_no_room(self.path, self.size, free))
@@ -150,11 +153,11 @@ def _no_room(path: Path, size: int, free: int) -> str:
     )
 
 
-def _open_locked(partial: Path, waiting: Callable[[], None] | None) -> int:
+def _open_locked(partial: Path, waiting: Callable[[], None] | None, mode: int) -> int:
     """The partial file, opened and locked by us alone."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     while True:
-        fd = os.open(partial, flags, 0o666)
+        fd = os.open(partial, flags, mode)
         try:
             if not locks.try_lock(fd):
                 if waiting:

@@ -37,8 +37,8 @@ def load_packed(
     quantization: str,
     ops: Any,
     progress: Progress,
-) -> dict[str, Tensor]:
-    """The tensors that have a format, packed and mapped; packed now if the cache has them not, or damaged.
+) -> tuple[SafetensorsFile, dict[str, Tensor]]:
+    """The tensors that have a format, packed and mapped, with their file; packed now if it is missing or damaged.
 
     Of several processes that want the same model, one packs and the others wait for it.
     Raises CheckpointError, StorageError.
@@ -60,7 +60,8 @@ def load_packed(
             return found
         pack_tensors(source, expected, formats, writer, ops, progress)
         writer.commit()
-    return read_packed(SafetensorsFile(path), held)
+    file = SafetensorsFile(path)
+    return file, read_packed(file, held)
 
 
 def _key(held: Mapping[str, Shape], formats: Formats, sha256: str) -> str:
@@ -69,8 +70,9 @@ def _key(held: Mapping[str, Shape], formats: Formats, sha256: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _read(path: Path, held: Mapping[str, Shape]) -> dict[str, Tensor] | None:
+def _read(path: Path, held: Mapping[str, Shape]) -> tuple[SafetensorsFile, dict[str, Tensor]] | None:
     try:
-        return read_packed(SafetensorsFile(path), held)
+        file = SafetensorsFile(path)
+        return file, read_packed(file, held)
     except CheckpointError:  # missing, or cut short
         return None

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,6 +43,17 @@ def source_sha256(source: TensorSource, progress: Progress = silent, memo: Path 
     digests = {file.path.name: _remembered(file, memo, read) for file in source.files}
     lines = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
     return lines[:64] if len(digests) == 1 else hashlib.sha256(lines.encode()).hexdigest()
+
+
+def file_hashes(files: Sequence[SourceFile], memo: Path) -> list[str]:
+    """The SHA-256 of each file, by `memo` where it knows it.   Raises CheckpointError as `source_sha256` does."""
+    return [_remembered(file, memo, lambda n: None) for file in files]
+
+
+def known_hashes(files: Sequence[SourceFile], memo: Path) -> list[str] | None:
+    """The same where `memo` knows them all, so that nothing is read; else None."""
+    known = [known_sha256(file.path, file.identity, memo) for file in files]
+    return [digest for digest in known if digest] if all(known) else None
 
 
 def _remembered(file: SourceFile, memo: Path | None, progress: Callable[[int], None]) -> str:

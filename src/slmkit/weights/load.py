@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from slmkit.weights.checkpoint import Checkpoint
 from slmkit.weights.expect import check_headers, check_tensors
 from slmkit.weights.packed import RECIPES, Formats, Tensor, is_packed, packed_bytes, read_packed, recipe_formats
 from slmkit.weights.telling import Progress, silent
-from slmkit.weights.tensors import Shape, TensorSource
+from slmkit.weights.tensors import Shape, SourceFile, TensorSource
 
 # Below this many weights 4 bits save too little memory to pay for any loss at all.
 FEW_WEIGHTS = 200_000_000
@@ -29,11 +29,13 @@ class Weights(Mapping[str, Tensor]):
     """Name -> Matrix for every matrix, float32 array for the rest; all but small vectors are views of mapped files.
 
     quantization: "q4", "q8"; "none" for plain numbers as the files have them; for a quantized GGUF file its types.
+    files: all that the tensors come from.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], quantization: str) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], quantization: str, files: Sequence[SourceFile] = ()) -> None:
         self._tensors = tensors
         self.quantization = quantization
+        self.files = tuple(files)
 
     def __getitem__(self, name: str) -> Tensor:
         return self._tensors[name]
@@ -118,14 +120,16 @@ def take_weights(plan: WeightPlan, *, ops: Any = None, progress: Progress | None
     source, expected, formats = plan.source, plan.expected, plan.formats
     if is_packed(source.metadata):
         assert isinstance(source, Checkpoint)
-        return Weights(read_packed(source.files[0], expected), plan.quantization)
+        return Weights(read_packed(source.files[0], expected), plan.quantization, source.files[:1])
+    files: Sequence[SourceFile] = source.files
+    found: Mapping[str, Tensor] = {}
     if formats:
-        found = load_packed(source, expected, formats, plan.quantization, ops, progress or silent)
+        packed, found = load_packed(source, expected, formats, plan.quantization, ops, progress or silent)
+        files = [packed] if len(found) == len(expected) else [packed, *source.files]
     else:
         check_tensors(expected, source)
-        found = {}
-    return Weights({name: found[name] if name in found else _dense(source, name) for name in expected},
-                   plan.quantization)  # fmt: skip
+    tensors = {name: found[name] if name in found else _dense(source, name) for name in expected}
+    return Weights(tensors, plan.quantization, files)
 
 
 def experts_among(names: Iterable[str]) -> list[str]:

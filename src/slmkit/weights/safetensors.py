@@ -49,7 +49,7 @@ class SafetensorsWriter(TensorStream):
     """Writes tensors one by one, in the order of the plan: see TensorStream.
 
     plan: (name, dtype, shape) of each tensor; every one will start at a multiple of 64 bytes.
-    metadata: text for text.
+    metadata: text for text.   private: see PartialFile.
     """
 
     def __init__(
@@ -58,13 +58,15 @@ class SafetensorsWriter(TensorStream):
         plan: Sequence[tuple[str, str, tuple[int, ...]]],
         metadata: Mapping[str, str],
         waiting: Callable[[], None] | None = None,
+        private: bool = False,
     ) -> None:
         head, header = plan_header(plan, metadata)
         places = {
             name: Place(DTYPES[info.dtype], len(head) + info.start, len(head) + info.end)
             for name, info in header.tensors.items()
         }
-        super().__init__(path, head, places, max((place.end for place in places.values()), default=len(head)), waiting)
+        n_bytes = max((place.end for place in places.values()), default=len(head))
+        super().__init__(path, head, places, n_bytes, waiting, private)
 
 
 def _read_header(fd: int, file_bytes: int, path: Path) -> Header:

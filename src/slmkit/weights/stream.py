@@ -26,18 +26,24 @@ class TensorStream:
     """`begin`, `append` in the order of the places, and with `commit` the file appears.
 
     head: the first bytes of the file.   places: of each tensor, in order; zeros fill the gaps between them.
-    n_bytes: of the whole file.   waiting: see PartialFile.
+    n_bytes: of the whole file.   waiting, private: see PartialFile.
     A context manager: left without a commit, nothing stays behind.   Raises StorageError.
     """
 
     def __init__(
-        self, path: Path, head: bytes, places: Mapping[str, Place], n_bytes: int, waiting: Callable[[], None] | None
+        self,
+        path: Path,
+        head: bytes,
+        places: Mapping[str, Place],
+        n_bytes: int,
+        waiting: Callable[[], None] | None,
+        private: bool = False,
     ) -> None:
         self._head = head
         self._left = list(places.items())[::-1]  # the next one last
         self._at = 0
         self.n_bytes = n_bytes
-        self._file = PartialFile(path, n_bytes, waiting)
+        self._file = PartialFile(path, n_bytes, waiting, private)
 
     def begin(self) -> None:
         """Write the header. Raises StorageError, with both numbers, if the disk has no room for the whole file."""
