@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import adapters
 import slmkit
 import tiny
 from slmkit.backends.prompts import n_shared
 from slmkit.engine import stored_prompts as storing
 from slmkit.engine.prompt_file import PromptFile
+from slmkit.errors import OptionError
 from slmkit.request import Message, Request
 from slmkit.weights import fingerprint, prompt_store
 from slmkit.weights.prompt_store import make_room, prompt_folder, remove_prompts, stored_prompts
@@ -178,3 +180,24 @@ def test_removing_all_frees_what_they_took():
     put("b", 100, 2)
     assert remove_prompts(stored_prompts()) == 500
     assert stored_prompts() == []
+
+
+def test_what_an_adapter_makes_of_a_prompt_is_neither_kept_nor_given_what_is_kept(folder, tmp_path):
+    adapter = {"other": str(adapters.write_for(tmp_path / "other", folder))}
+
+    def other(**options):
+        with slmkit.load(folder, adapters=adapter, **options) as model:
+            model.chat(talk(SYSTEM, "Hello"), **GREEDY, **({} if options else {"adapter": "none"}))
+            choice = model.chat(talk(SYSTEM, "Hello"), adapter="other", **GREEDY).choices[0]
+        return [(token.id, token.logprob) for token in choice.tokens], choice.usage.cached_tokens
+
+    right = other(prompt_store_mb=0)
+    assert right[1] == 0
+    assert other() == right
+    assert ask(folder)[1] == 320  # by the model alone
+    assert other() == right
+
+
+def test_a_named_file_and_adapters_do_not_go_together(folder, tmp_path):
+    with pytest.raises(OptionError, match="leave out one of the two"):
+        slmkit.load(folder, adapters={"a": "b"}, prompt_cache=str(tmp_path / "x.cache"))

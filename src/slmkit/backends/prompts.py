@@ -9,7 +9,7 @@ from slmkit.engine.cache import Cache
 from slmkit.engine.prompt_file import NUMERICS
 from slmkit.engine.prompts import FilePrompts, Prompts, check_place, check_prompt_file, prompt_path
 from slmkit.engine.stored_prompts import LEAST_TOKENS, StoredPrompts
-from slmkit.errors import SlmError
+from slmkit.errors import OptionError, SlmError
 from slmkit.ops import reference
 from slmkit.ops.matrix import Matrix
 from slmkit.options import LoadOptions
@@ -27,6 +27,8 @@ STORE_MB = 4000  # unless the caller says otherwise
 def check_prompts(options: LoadOptions) -> None:
     """Raise OptionError or StorageError for a file that could not be used, before a model is loaded for it."""
     if options.prompt_cache is not None:
+        if options.adapters:
+            raise OptionError("prompt_cache keeps what a model reads without adapters; leave out one of the two")
         check_place(prompt_path(options.prompt_cache))
 
 

@@ -114,7 +114,7 @@ class Engine:
         new = [job for job in self._new if job in self.jobs and not job.is_waiting]
         self._new = [job for job in self._new if job in self.jobs and job.is_waiting]
         for job in new:
-            if self.prompts:
+            if self.prompts and not job.task.adapter:  # kept is what the model alone makes of a prompt
                 self.prompts.begin(job.live[0], job.task.n_shared)
 
     def _owner(self, sequence: Sequence) -> Job:
