@@ -26,7 +26,7 @@ def test_the_page_has_a_choice_reasons_a_command_and_the_rest(real_slm):
         "phi3 in 4 bits (q4)\n",
         "memory: 2.2 GB of weights and 0.8 GB of cache",
         "disk: 7.6 GB to fetch once, and 2.2 GB for its packed copy",
-        "speed: 10.4 tokens/s predicted",
+        "speed: 11.8 tokens/s predicted",
         "quality: 70.3 is the mean",
         "    slm run phi3 --quantize q4 --ctx 4096\n",
         "and these not:",
