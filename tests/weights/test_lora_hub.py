@@ -10,7 +10,7 @@ import pytest
 from hub_server import Fault, HubServer, hub_of_the_test
 from slmkit.errors import DownloadError, ModelNotFound, RequestError, UnsupportedModel
 from slmkit.sources.folder import FolderSource
-from slmkit.weights.hub.cache import hub_folder
+from slmkit.weights.hub.layout import hub_folder
 from slmkit.weights.lora.adapter import open_adapter
 from slmkit.weights.lora.locate import locate_adapter
 
