@@ -54,7 +54,7 @@ def write_byte_level(path: Path, name: str) -> Path:
            "max_position_embeddings": 512, "vocab_size": len(byte_level()[0]) + len(CONTROLS)}  # fmt: skip
     config = Config.from_dict(raw)
     shapes = {gguf_name("phi3", name): shape for name, shape in expected_tensors(config).items()}
-    keys = {"general.architecture": "phi3", "general.name": "bytes", **write_config(config), **metadata(name)}
+    keys = {"general.architecture": "phi3", "general.name": "bytes", **write_config("phi3", config), **metadata(name)}
     with GGUFWriter(path, keys, [(name, "F32", shape) for name, shape in shapes.items()]) as writer:
         writer.begin()
         for tensor, shape in shapes.items():

@@ -31,7 +31,7 @@ from slmkit.untrusted import is_there, shown
 from slmkit.weights.checkpoint import Checkpoint
 from slmkit.weights.expect import check_tensors
 from slmkit.weights.gguf.writer import PACKED, GGUFWriter, as_type, blocks_of
-from slmkit.weights.packed import is_packed, read_packed
+from slmkit.weights.packed import ROUTERS, TABLES, is_packed, read_packed
 from slmkit.weights.packing import WAITING
 from slmkit.weights.telling import Progress, silent
 
@@ -44,8 +44,6 @@ TYPES = {
     "q8_0": ("Q8_0", "Q8_0"),
     "q4_0": ("Q4_0", "Q8_0"),
 }
-_TABLES = ("model.embed_tokens.weight", "lm_head.weight")
-_ROUTERS = ".block_sparse_moe.gate.weight"
 _FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7, "BF16": 32}  # general.file_type, a hint for people
 _OWN = {
     "q4": "Q4_0",
@@ -143,8 +141,8 @@ def _types(tensors: Mapping[str, _Tensor], wanted: tuple[str, str] | None) -> di
     types = {}
     for name, tensor in tensors.items():
         own = _OWN.get(tensor.kind)
-        vector = len(tensor.shape) < 2 or name.endswith(_ROUTERS)
-        kind = "F32" if vector else wanted[name in _TABLES] if wanted else own
+        vector = len(tensor.shape) < 2 or name.endswith(ROUTERS)
+        kind = "F32" if vector else wanted[name in TABLES] if wanted else own
         if kind is None:
             raise UnsupportedModel(
                 f"{name} is {tensor.kind}, which is not written as it is; ask for --type q8_0, f16 or another, or copy "
@@ -202,7 +200,7 @@ def _rows_of(matrix: Matrix, rows: slice) -> Matrix:
 
 
 def _metadata(source: Source, types: Mapping[str, str]) -> dict[str, Any]:
-    matrices = [kind for name, kind in types.items() if name not in _TABLES and name.endswith("proj.weight")]
+    matrices = [kind for name, kind in types.items() if name not in TABLES and name.endswith("proj.weight")]
     tokenizer = _tokenizer(source)
     swallowing = swallows_blanks(source.tokenizer)
     found: dict[str, Any] = {
@@ -212,7 +210,7 @@ def _metadata(source: Source, types: Mapping[str, str]) -> dict[str, Any]:
         "general.file_type": _FILE_TYPES[max(set(matrices), key=matrices.count)],
         "general.quantization_version": QUANTIZATION_VERSION,
     }
-    found |= _licence(source) | write_sampling(source.defaults) | write_config(source.config) | tokenizer
+    found |= _licence(source) | write_sampling(source.defaults) | write_config(source.architecture, source.config) | tokenizer
     _check_chat(source, found)
     return found
 

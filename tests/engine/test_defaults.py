@@ -60,6 +60,8 @@ def test_a_value_out_of_bounds_is_the_checkpoints_fault(change):
         ({}, {"eos_token_id": 5}, 100, {5}),
         ({"eos_token_id": None}, {}, 32064, {32000, 32001, 32007}),
         ({"eos_token_id": [3, 500]}, {}, 100, {3}),
+        ({}, {"model_type": "phi3small"}, 100352, {100257, 100266}),
+        ({"eos_token_id": 2}, {"model_type": "phi3_v"}, 32064, {2, 32000, 32007}),  # as published: </s> alone
     ],
 )
 def test_stop_ids_are_those_of_both_files(generation, config, vocab, expected):

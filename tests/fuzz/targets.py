@@ -29,6 +29,7 @@ from ollama_store import OllamaStore  # noqa: E402
 from slmkit.engine.defaults import generation_defaults, stop_ids  # noqa: E402
 from slmkit.errors import SlmError  # noqa: E402
 from slmkit.models import phi3  # noqa: E402
+from slmkit.models.config import MOST_LAYERS  # noqa: E402
 from slmkit.models.registry import architecture  # noqa: E402
 from slmkit.request import Message  # noqa: E402
 from slmkit.sources.gguf import GGUFSource  # noqa: E402
@@ -122,7 +123,7 @@ def config(data: bytes) -> None:
     """config.json."""
     raw = parse_json(data, "config.json")
     read = architecture(raw).Config.from_dict(raw)
-    assert len(phi3.expected_tensors(read)) <= 6 * phi3.MOST_LAYERS + 3
+    assert len(phi3.expected_tensors(read)) <= 6 * MOST_LAYERS + 3
     stop_ids({}, raw, read.vocab_size)
 
 

@@ -184,7 +184,7 @@ def test_a_file_without_an_embedding_is_refused():
 def test_settings_come_back_as_they_were_written(scaling):
     changes, tensors = (LONG | ATTN_FACTOR, FACTORS) if scaling else ({}, {})
     before = config(changes, tensors)
-    keys = {"general.architecture": "phi3", **write_config(before)}
+    keys = {"general.architecture": "phi3", **write_config("phi3", before)}
     stored = {key: float(np.float32(v)) if isinstance(v, float) else v for key, v in keys.items()}
     again = read_config(stored, MATRICES | tensors, write_factors(before).__getitem__)
     assert Config.from_dict(again) == before

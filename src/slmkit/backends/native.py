@@ -28,7 +28,7 @@ from slmkit.sources.find import open_source
 from slmkit.text.prompt import Prompt, text_prompt
 from slmkit.text.tokenizer import Tokenizer
 from slmkit.vision.fetch import Fetching
-from slmkit.weights.load import Weights, plan_weights, take_weights
+from slmkit.weights.load import Weights, experts_among, plan_weights, take_weights
 from slmkit.weights.telling import Notice, Progress
 
 if TYPE_CHECKING:
@@ -262,8 +262,9 @@ def _cost_of_a_token(weights: Weights, config: Any) -> dict[str, int]:
     """Weight bytes that a decoded token reads; its multiply-adds in the layers, the head, and for each key it sees."""
     head = "model.embed_tokens.weight" if config.tie_word_embeddings else "lm_head.weight"
     matrices = {name: m for name, m in weights.items() if isinstance(m, Matrix)}
-    layers = [m for name, m in matrices.items() if name.startswith("model.layers.") and ".experts." not in name]
-    experts = [m for name, m in matrices.items() if ".experts." in name]
+    sparse = set(experts_among(matrices))
+    layers = [m for name, m in matrices.items() if name.startswith("model.layers.") and name not in sparse]
+    experts = [matrices[name] for name in sparse]
     share = config.num_experts_per_tok / config.num_local_experts if experts else 0
     return {
         "token_bytes": sum(m.nbytes for m in layers)

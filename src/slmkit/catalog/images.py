@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from slmkit.backends.images import crops_of, image_bytes
 from slmkit.catalog.speed import prefill_share
-from slmkit.engine.cache import block_bytes, default_kind
-from slmkit.engine.memory import free_bytes
+from slmkit.engine.cache import default_kind
+from slmkit.engine.memory import cache_bytes, free_bytes, layout_of
 from slmkit.errors import UnsupportedFeature
-from slmkit.ops.segments import BLOCK
 from slmkit.weights.load import plan_weights
 
 if TYPE_CHECKING:
@@ -47,9 +46,7 @@ def image_facts(
     crops = num_crops or crops_of(source)
     grids = [picture.grid(crops) for picture in pictures]
     tokens = sum(grid.n_tokens for grid in grids)
-    cache = -(-tokens // BLOCK) * block_bytes(
-        c.num_hidden_layers, c.num_key_value_heads, c.head_dim, default_kind(plan.quantization)
-    )
+    cache = cache_bytes(layout_of(c), tokens, default_kind(plan.quantization))
     encoding, free = image_bytes(source, pictures, grids), free_bytes()
     return {
         "num_crops": crops,

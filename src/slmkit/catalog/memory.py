@@ -64,12 +64,15 @@ def memory(shape: Shape, quantization: str, context: int) -> Memory:
 
 
 def fits(shape: Shape, quantization: str, context: int, free: int) -> bool:
-    """Whether the engine would load it with that context and so many free bytes."""
+    """Whether the engine would load it with that context and so many free bytes, experts all in memory."""
     return largest_context(shape, quantization, free) >= context
 
 
 def largest_context(shape: Shape, quantization: str, free: int) -> int:
-    """The context that the engine would give it with so many free bytes; 0 where not even the weights fit."""
+    """The context that the engine would give it with so many free bytes; 0 where not even the weights fit.
+
+    A mixture of experts is loaded all the same, with experts read from disk as they are needed; that is no fit here.
+    """
     weights = weight_bytes(shape, quantization)
     try:
         plan = engine_memory.plan_cache(shape.context, None, _layout(shape), default_kind(quantization), weights, free)

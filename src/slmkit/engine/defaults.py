@@ -31,7 +31,11 @@ NEUTRAL = frozenset(
     """.split()  # noqa: SIM905
 )
 FAMILY_STOPS = frozenset({32000, 32001, 32007})  # <|endoftext|>, <|assistant|>, <|end|> of every published phi3
-_OWN_STOPS = {"phi3small": frozenset({100257, 100266})}  # <|endoftext|>, <|end|>
+_OWN_STOPS = {
+    "phi3small": frozenset({100257, 100266}),  # <|endoftext|>, <|end|>
+    "phi3_v": frozenset({2, 32000, 32007}),  # </s>, <|endoftext|>, <|end|>
+}
+_NAMED_IN_PART = frozenset({"phi3_v"})  # the published generation_config names </s> alone
 
 
 def generation_defaults(raw: Mapping[str, Any]) -> Options:
@@ -65,7 +69,11 @@ def _is_sampled(value: Any) -> bool:
 
 
 def stop_ids(generation: Mapping[str, Any], config: Mapping[str, Any], vocab_size: int) -> frozenset[int]:
-    """Every id that ends an answer: generation_config's, config's, and without the former the family's own."""
+    """Every id that ends an answer: generation_config's and config's.
+
+    The family's own come with them where generation_config names none, or is known to leave some out.
+    """
+    family = str(config.get("model_type"))
     found: set[int] = set()
     for raw in (generation, config):
         value = raw.get("eos_token_id")
@@ -73,6 +81,6 @@ def stop_ids(generation: Mapping[str, Any], config: Mapping[str, Any], vocab_siz
         if not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
             raise CheckpointError(f"eos_token_id is {shown(value)}; a token id or a list of them is needed")
         found.update(ids)
-    if generation.get("eos_token_id") is None:
-        found |= _OWN_STOPS.get(str(config.get("model_type")), FAMILY_STOPS)
+    if generation.get("eos_token_id") is None or family in _NAMED_IN_PART:
+        found |= _OWN_STOPS.get(family, FAMILY_STOPS)
     return frozenset(i for i in found if i < vocab_size)

@@ -20,8 +20,8 @@ NEUTRAL = frozenset(
     """.split()  # noqa: SIM905
 )
 
-
 MOST = 1e30  # larger numbers would overflow in float32
+MOST_LAYERS = 1000  # the published ones have 40; the names of a billion layers would not fit in memory
 
 
 def is_idle(value: Any) -> bool:
@@ -120,6 +120,16 @@ class ConfigReader:
             raise UnsupportedModel(
                 f"{name} in {self.source} has {shown(extra[0])}; {self.family} here does not know it"
             )
+
+    def attention_heads(self) -> tuple[int, int, int]:
+        """Query heads, key/value heads that serve equally many of them, and the features of one."""
+        heads, hidden = self.integer("num_attention_heads"), self.integer("hidden_size")
+        told = self.raw.get("head_dim") is not None
+        self.require(told or hidden % heads == 0, f"{hidden} features do not divide into {heads} heads")
+        head_dim = self.integer("head_dim", default=hidden // heads)
+        kv_heads = self.integer("num_key_value_heads", default=heads)
+        self.require(heads % kv_heads == 0, f"{heads} attention heads cannot share {kv_heads} key/value heads evenly")
+        return heads, kv_heads, head_dim
 
     def rope_parameters(self) -> Mapping[str, Any]:
         """The rotary settings, whether spelled `rope_scaling` or `rope_parameters`; empty for plain RoPE."""

@@ -12,8 +12,8 @@ from slmkit.models import phi3, phimoe
 from slmkit.models.gguf_config import MSCALE, ROUTER_EPS
 
 
-def write_config(config: phi3.Config | phimoe.Config) -> dict[str, Any]:
-    """The `phi3.*` or `phimoe.*` metadata of a model: whole numbers as int, the others as float.
+def write_config(architecture: str, config: phi3.Config | phimoe.Config) -> dict[str, Any]:
+    """The metadata of a model, `phi3.*` or `phimoe.*`: whole numbers as int, the others as float.
 
     Raises UnsupportedModel for settings that GGUF has no word for, and for heads whose features are not those of the
     model divided among them: llama.cpp expects an attn_output of [features, features].
@@ -34,9 +34,9 @@ def write_config(config: phi3.Config | phimoe.Config) -> dict[str, Any]:
         "attention.head_count": config.num_attention_heads,
         "attention.head_count_kv": config.num_key_value_heads,
         "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
-        "rope.dimension_count": config.head_dim if isinstance(config, phimoe.Config) else config.rotary_dim,
+        "rope.dimension_count": config.rotary_dim,
         "rope.freq_base": config.rope_theta,
-        "attention.sliding_window": 0 if isinstance(config, phimoe.Config) else config.sliding_window,
+        "attention.sliding_window": config.sliding_window,
         "vocab_size": config.vocab_size,
     }
     if isinstance(config, phimoe.Config):
@@ -44,8 +44,7 @@ def write_config(config: phi3.Config | phimoe.Config) -> dict[str, Any]:
         keys |= {"expert_count": config.num_local_experts, "expert_used_count": config.num_experts_per_tok}
     if config.rope_scaling:
         keys["rope.scaling.attn_factor"] = config.rope_scaling.attention_factor
-    name = "phimoe" if isinstance(config, phimoe.Config) else "phi3"
-    return {f"{name}.{key}": value for key, value in keys.items()}
+    return {f"{architecture}.{key}": value for key, value in keys.items()}
 
 
 def _check_sayable(config: phimoe.Config) -> None:

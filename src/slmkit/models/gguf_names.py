@@ -12,8 +12,6 @@ from slmkit.models.gguf_config import FACTORS, SOURCE
 from slmkit.untrusted import shown
 
 _BLOCK = re.compile(r"blk\.(0|[1-9][0-9]{0,3})\.([a-z_]+\.(?:weight|bias))")
-
-
 _EXPERT = re.compile(r"(.+\.experts)\.[0-9]+\.(.+)")
 
 

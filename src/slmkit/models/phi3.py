@@ -17,8 +17,8 @@ from slmkit.layers.linear import Linear
 from slmkit.layers.norm import RMSNorm
 from slmkit.layers.replay import Replay
 from slmkit.layers.rope import LongRope, Rope
-from slmkit.models.config import ConfigReader
-from slmkit.untrusted import shown
+from slmkit.models.config import MOST_LAYERS, ConfigReader
+from slmkit.models.longrope import NAMES, read_longrope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from slmkit.layers.step import Step
 
 F32 = NDArray[np.float32]
-LONGROPE_NAMES = ("longrope", "su", "yarn")  # three spellings of the same thing in published files
-MOST_LAYERS = 1000  # the published ones have 40; the names of a billion layers would not fit in memory
 
 
 @dataclass(frozen=True)
@@ -59,23 +57,17 @@ class Config:
         read.must_be("architectures", ["Phi3ForCausalLM"], default=["Phi3ForCausalLM"])
         read.must_be("hidden_act", "silu", default="silu")
         read.must_be("attention_bias", False, default=False)
-        heads = read.integer("num_attention_heads")
-        hidden = read.integer("hidden_size")
-        own_head_dim = raw.get("head_dim") is not None
-        read.require(own_head_dim or hidden % heads == 0, f"{hidden} features do not divide into {heads} heads")
-        head_dim = read.integer("head_dim", default=hidden // heads)
-        kv_heads = read.integer("num_key_value_heads", default=heads)
+        heads, kv_heads, head_dim = read.attention_heads()
         context = read.integer("max_position_embeddings")
         rope = read.rope_parameters()
         rotated = read.number("partial_rotary_factor", default=1.0, within=rope)
         rotary_dim = int(head_dim * rotated)
-        read.require(heads % kv_heads == 0, f"{heads} attention heads cannot share {kv_heads} key/value heads evenly")
         read.require(head_dim % 2 == 0 and rotary_dim % 2 == 0 and 0 < rotary_dim <= head_dim,
                      f"a head of {head_dim} features with {rotary_dim} rotated cannot be paired")  # fmt: skip
         window = read.integer("sliding_window", default=0)
         config = cls(
             vocab_size=read.integer("vocab_size"),
-            hidden_size=hidden,
+            hidden_size=read.integer("hidden_size"),
             intermediate_size=read.integer("intermediate_size"),
             num_hidden_layers=read.integer("num_hidden_layers", most=MOST_LAYERS),
             num_attention_heads=heads,
@@ -85,7 +77,7 @@ class Config:
             rms_norm_eps=read.number("rms_norm_eps", default=1e-5),
             rope_theta=read.number("rope_theta", default=10000.0, within=rope),
             rotary_dim=rotary_dim,
-            rope_scaling=_longrope(read, rope, context, rotary_dim // 2),
+            rope_scaling=_longrope(read, context, rotary_dim // 2),
             sliding_window=window if window < context else 0,
             tie_word_embeddings=read.boolean("tie_word_embeddings", default=False),
         )
@@ -93,23 +85,22 @@ class Config:
         return config
 
 
-def _longrope(read: ConfigReader, rope: Mapping[str, Any], context: int, pairs: int) -> LongRope | None:
-    original = read.integer("original_max_position_embeddings", default=min(context, 4096), within=rope)
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    common = {"type", "rope_type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"}
-    if kind == "default":
-        read.known(rope, "rope_scaling", common)
-        return None
-    read.require(kind in LONGROPE_NAMES, f"rope type {shown(kind)} is not one of default, {', '.join(LONGROPE_NAMES)}")
-    read.known(rope, "rope_scaling", common | {"short_factor", "long_factor", "factor", "attention_factor"})
-    read.require(original > 1, "original_max_position_embeddings is 1, and LongRoPE divides by its logarithm")
-    stretch = read.number("factor", default=context / original, within=rope)
-    factor = 1.0 if stretch <= 1 else math.sqrt(1 + math.log(stretch) / math.log(original))
-    return LongRope(
-        short=read.numbers(rope, "short_factor", pairs),
-        long=read.numbers(rope, "long_factor", pairs),
-        original_context=original,
-        attention_factor=read.number("attention_factor", default=factor, within=rope),
+def _longrope(read: ConfigReader, context: int, pairs: int) -> LongRope | None:
+    rope = read.rope_parameters()
+
+    def factors(original: int) -> tuple[float, None]:
+        stretch = read.number("factor", default=context / original, within=rope)
+        factor = 1.0 if stretch <= 1 else math.sqrt(1 + math.log(stretch) / math.log(original))
+        return read.number("attention_factor", default=factor, within=rope), None
+
+    return read_longrope(
+        read,
+        pairs,
+        min(context, 4096),
+        factors,
+        names=(*NAMES, "yarn"),  # as early files spell it
+        plain=("rope_theta", "partial_rotary_factor"),
+        scaled=("factor", "attention_factor"),
     )
 
 

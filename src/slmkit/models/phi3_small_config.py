@@ -12,11 +12,10 @@ import numpy as np
 
 from slmkit.layers.cache_layout import CacheLayout, Share, lay_out
 from slmkit.layers.rope import LongRope
-from slmkit.models.config import NEUTRAL, ConfigReader
-from slmkit.models.phi3 import LONGROPE_NAMES, MOST_LAYERS
+from slmkit.models.config import MOST_LAYERS, NEUTRAL, ConfigReader
+from slmkit.models.longrope import read_longrope
 from slmkit.ops.segments import BLOCK
 from slmkit.ops.sparse import BlockSparse
-from slmkit.untrusted import shown
 
 # Ids of the published vocabulary that stand for nothing: all special ones but <|endoftext|>, the roles and <|end|>.
 UNUSED_IDS = (100256, 100258, 100259, 100260, 100264, 100265, *range(100267, 100352))
@@ -151,25 +150,15 @@ def _masked(read: ConfigReader, vocab: int) -> tuple[int, ...]:
 
 def _longrope(read: ConfigReader, context: int, pairs: int) -> LongRope | None:
     rope = read.rope_parameters()
-    original = read.integer("original_max_position_embeddings", default=min(context, 8192), within=rope)
-    if not rope:
-        return None
-    kind = rope.get("rope_type") or rope.get("type")
-    read.require(kind in LONGROPE_NAMES, f"rope type {shown(kind)} is not one of {', '.join(LONGROPE_NAMES)}")
-    read.known(rope, "rope_scaling", {"type", "rope_type", "short_factor", "long_factor", "short_mscale", "long_mscale",
-                                      "original_max_position_embeddings"})  # fmt: skip
-    read.require(
-        1 < original <= context, f"LongRoPE from {original} tokens on has no meaning in a context of {context}"
-    )
-    return LongRope(
-        short=read.numbers(rope, "short_factor", pairs),
-        long=read.numbers(rope, "long_factor", pairs),
-        original_context=original,
-        attention_factor=_mscale(
-            read, rope, "long_mscale", math.sqrt(1 + math.log(context / original) / math.log(original))
-        ),
-        short_attention_factor=_mscale(read, rope, "short_mscale", 1.0),
-    )
+
+    def factors(original: int) -> tuple[float, float]:
+        read.require(
+            original <= context, f"LongRoPE from {original} tokens on has no meaning in a context of {context}"
+        )
+        rule = math.sqrt(1 + math.log(context / original) / math.log(original))
+        return _mscale(read, rope, "long_mscale", rule), _mscale(read, rope, "short_mscale", 1.0)
+
+    return read_longrope(read, pairs, min(context, 8192), factors, scaled=("short_mscale", "long_mscale"))
 
 
 def _mscale(read: ConfigReader, rope: Mapping[str, Any], key: str, otherwise: float) -> float:

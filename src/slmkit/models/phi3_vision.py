@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from slmkit.layers.linear import Linear
 from slmkit.models import clip, phi3
-from slmkit.models.config import ConfigReader
+from slmkit.models.config import MOST_LAYERS, ConfigReader
 
 if TYPE_CHECKING:
     from slmkit.layers.step import Step
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 F32 = NDArray[np.float32]
 PREFIX = "model.vision_embed_tokens."
 TOWER = f"{PREFIX}img_processor.vision_model."
-STOPS = frozenset({2, 32000, 32007})  # </s>, <|endoftext|>, <|end|>: the published files name the first alone
 FEATURES = 12  # of a view, in each direction
 _VIEWS_AT_ONCE = 4  # more are no faster, and each takes 24 MB while it is worked on
 _ROWS_AT_ONCE = 512  # of the projection
@@ -72,7 +71,7 @@ def _tower(read: ConfigReader) -> clip.Config:
     tower = clip.Config(
         hidden_size=read.integer("image_dim_out", plain.hidden_size),
         intermediate_size=read.integer("intermediate_size", plain.intermediate_size),
-        num_hidden_layers=read.integer("num_hidden_layers", plain.num_hidden_layers, most=phi3.MOST_LAYERS),
+        num_hidden_layers=read.integer("num_hidden_layers", plain.num_hidden_layers, most=MOST_LAYERS),
         num_attention_heads=read.integer("num_attention_heads", plain.num_attention_heads),
     )
     read.require(tower.hidden_size % tower.num_attention_heads == 0,

@@ -17,8 +17,8 @@ from slmkit.layers.experts import Experts, ExpertWeights
 from slmkit.layers.linear import Linear
 from slmkit.layers.norm import LayerNorm
 from slmkit.layers.rope import LongRope, Rope
-from slmkit.models.config import NEUTRAL, ConfigReader
-from slmkit.untrusted import shown
+from slmkit.models.config import MOST_LAYERS, NEUTRAL, ConfigReader
+from slmkit.models.longrope import read_longrope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from slmkit.layers.step import Step
 
 F32 = NDArray[np.float32]
-LONGROPE_NAMES = ("longrope", "su")  # two spellings of the same thing
 CLASSES = (["PhiMoEForCausalLM"], ["PhimoeForCausalLM"])  # as published, and as `transformers` writes it
-MOST_LAYERS, MOST_EXPERTS = 1000, 1024  # the published model has 32 and 16; the names of billions would not fit
+MOST_EXPERTS = 1024  # the published model has 16; the names of billions would not fit
 # Of training alone.
 TRAINING = frozenset({"input_jitter_noise", "router_aux_loss_coef", "output_router_logits"})
 
@@ -52,6 +51,12 @@ class Config:
     rope_theta: float
     rope_scaling: LongRope | None
     tie_word_embeddings: bool = False
+    sliding_window: int = 0  # every earlier token is seen
+
+    @property
+    def rotary_dim(self) -> int:
+        """Of each head: all of it."""
+        return self.head_dim
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any], source: str = "config.json") -> Config:
@@ -67,22 +72,16 @@ class Config:
         read.must_be("lm_head_bias", True, default=False)
         read.must_be("tie_word_embeddings", False, default=False)
         read.must_be("num_experts_per_tok", 2, default=2)
-        heads, hidden = read.integer("num_attention_heads"), read.integer("hidden_size")
-        own_head_dim = raw.get("head_dim") is not None
-        read.require(own_head_dim or hidden % heads == 0, f"{hidden} features do not divide into {heads} heads")
-        head_dim = read.integer("head_dim", default=hidden // heads)
-        kv_heads = read.integer("num_key_value_heads", default=heads)
-        read.require(heads % kv_heads == 0, f"{heads} attention heads cannot share {kv_heads} key/value heads evenly")
+        heads, kv_heads, head_dim = read.attention_heads()
         read.require(head_dim % 2 == 0, f"a head of {head_dim} features cannot be paired")
         context = read.integer("max_position_embeddings")
         window = read.integer("sliding_window", default=0)
         read.require(window == 0 or window >= context, f"sliding_window is {window}, under the context of {context}")
         experts = read.integer("num_local_experts", most=MOST_EXPERTS)
         read.require(experts >= 2, "it has one expert, and two are chosen")
-        rope = read.rope_parameters()
         config = cls(
             vocab_size=read.integer("vocab_size"),
-            hidden_size=hidden,
+            hidden_size=read.integer("hidden_size"),
             intermediate_size=read.integer("intermediate_size"),
             num_hidden_layers=read.integer("num_hidden_layers", most=MOST_LAYERS),
             num_attention_heads=heads,
@@ -93,29 +92,20 @@ class Config:
             router_jitter_noise=read.number("router_jitter_noise", default=0.01),
             max_position_embeddings=context,
             rms_norm_eps=read.number("rms_norm_eps", default=1e-5),
-            rope_theta=read.number("rope_theta", default=10000.0, within=rope),
-            rope_scaling=_longrope(read, rope, context, head_dim // 2),
+            rope_theta=read.number("rope_theta", default=10000.0, within=read.rope_parameters()),
+            rope_scaling=_longrope(read, context, head_dim // 2),
         )
         read.finish(NEUTRAL | TRAINING)
         return config
 
 
-def _longrope(read: ConfigReader, rope: Mapping[str, Any], context: int, pairs: int) -> LongRope | None:
-    original = read.integer("original_max_position_embeddings", default=min(context, 4096), within=rope)
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    common = {"type", "rope_type", "rope_theta", "original_max_position_embeddings"}
-    if kind == "default":
-        read.known(rope, "rope_scaling", common)
-        return None
-    read.require(kind in LONGROPE_NAMES, f"rope type {shown(kind)} is not one of default, {', '.join(LONGROPE_NAMES)}")
-    read.known(rope, "rope_scaling", common | {"short_factor", "long_factor", "short_mscale", "long_mscale"})
-    return LongRope(
-        short=read.numbers(rope, "short_factor", pairs),
-        long=read.numbers(rope, "long_factor", pairs),
-        original_context=original,
-        attention_factor=read.number("long_mscale", within=rope),
-        short_attention_factor=read.number("short_mscale", within=rope),
-    )
+def _longrope(read: ConfigReader, context: int, pairs: int) -> LongRope | None:
+    def factors(original: int) -> tuple[float, float]:
+        rope = read.rope_parameters()
+        return read.number("long_mscale", within=rope), read.number("short_mscale", within=rope)
+
+    return read_longrope(read, pairs, min(context, 4096), factors,
+                         plain=("rope_theta",), scaled=("short_mscale", "long_mscale"))  # fmt: skip
 
 
 class Attention:
@@ -185,7 +175,7 @@ class PhiMoE:
         self.layers = [Block(config, weights, ops, i) for i in range(config.num_hidden_layers)]
         self.norm = LayerNorm(ops, weights["model.norm.weight"], weights["model.norm.bias"], config.rms_norm_eps)
         self.lm_head = Linear(ops, weights["lm_head.weight"], weights["lm_head.bias"])
-        self.rope = Rope(config.head_dim, config.rope_theta, config.rope_scaling)
+        self.rope = Rope(config.rotary_dim, config.rope_theta, config.rope_scaling)
 
     @property
     def experts(self) -> list[Experts]:

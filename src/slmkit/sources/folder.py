@@ -44,8 +44,7 @@ class FolderSource(Source):
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
-        found = stop_ids(self.tensors.generation_config, self.raw_config, self.config.vocab_size)
-        return found | {id for id in getattr(self.family, "STOPS", ()) if id < self.config.vocab_size}
+        return stop_ids(self.tensors.generation_config, self.raw_config, self.config.vocab_size)
 
     @cached_property
     def num_crops(self) -> int | None:

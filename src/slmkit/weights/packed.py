@@ -37,10 +37,10 @@ LAYOUT = "2"
 # Recipe -> format of the layers' matrices, format of embedding and head: those are the most sensitive to rounding.
 RECIPES = {"q4": ("q4_s", "q8"), "q8": ("q8", "q8")}
 # A router's scores decide which experts run at all, and it is a few thousandths of a layer: kept in float32.
-_ROUTERS = ".block_sparse_moe.gate.weight"
+ROUTERS = ".block_sparse_moe.gate.weight"
 # Of the tower, too: 4 bits there move features by twelve times as much, for 0.2 GB less (docs/vision.md).
 _VISION = "model.vision_embed_tokens."
-_TABLES = ("model.embed_tokens.weight", "lm_head.weight")
+TABLES = ("model.embed_tokens.weight", "lm_head.weight")
 _DTYPES = {np.uint8: "U8", np.int8: "I8", np.float16: "F16"}
 
 Tensor = Matrix | NDArray[np.float32]
@@ -57,9 +57,9 @@ def recipe_formats(expected: Mapping[str, Shape], quantization: str) -> dict[str
     layers, others = RECIPES[quantization]
 
     def chosen(name: str, shape: Shape) -> str | None:
-        if len(shape) != 2 or name.endswith((_ROUTERS, "position_embedding.weight")):
+        if len(shape) != 2 or name.endswith((ROUTERS, "position_embedding.weight")):
             return None
-        return others if name in _TABLES or name.startswith(_VISION) else layers
+        return others if name in TABLES or name.startswith(_VISION) else layers
 
     return {name: chosen(name, shape) for name, shape in expected.items()}
 
