@@ -76,6 +76,7 @@ class Published:
 
 
 _MULTILINGUAL_DATA = "10 % of its training text was not English, yet its card names English alone"
+_EXPERTS_ON_DISK = "it runs in less memory than its weights take, reading experts from disk, slowly"
 
 FAMILY: tuple[Published, ...] = (
     Published("microsoft/Phi-3-mini-4k-instruct", Shape("phi3", **_MINI, context=4096, window=2047),
@@ -96,7 +97,7 @@ FAMILY: tuple[Published, ...] = (
     Published("microsoft/Phi-3.5-vision-instruct", Shape("phi3_v", **_MINI, context=131072),
               ENGLISH, TEXT_AND_IMAGES, "2024-08"),
     Published("microsoft/Phi-3.5-MoE-instruct", Shape("phimoe", **_MOE, context=131072),
-              LANGUAGES_OF_35, TEXT, "2024-08"),
+              LANGUAGES_OF_35, TEXT, "2024-08", note=_EXPERTS_ON_DISK),
 )  # fmt: skip
 
 

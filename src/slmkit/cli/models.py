@@ -86,7 +86,8 @@ def _notes(rows: list[Row], machine: Machine) -> str:
     notes = (
         "parameters: in thousand millions; in brackets those that take part in one token.",
         "GB: weights and cache. A number as it is fits now, one with * would fit with other programs closed, one in "
-        f"brackets does not fit. Free now: {machine.free / 1e9:.1f} GB of {machine.total / 1e9:.1f}, of which the "
+        "brackets does not fit (phi3.5-moe runs all the same, reading experts from disk, slowly). "
+        f"Free now: {machine.free / 1e9:.1f} GB of {machine.total / 1e9:.1f}, of which the "
         "engine leaves a tenth.",
         f"tok/s: PREDICTED for decoding with half of the context filled, from {machine.source}. "
         "`slm bench MODEL` measures.",
