@@ -210,7 +210,8 @@ def _metadata(source: Source, types: Mapping[str, str]) -> dict[str, Any]:
         "general.file_type": _FILE_TYPES[max(set(matrices), key=matrices.count)],
         "general.quantization_version": QUANTIZATION_VERSION,
     }
-    found |= _licence(source) | write_sampling(source.defaults) | write_config(source.architecture, source.config) | tokenizer
+    found |= _licence(source) | write_sampling(source.defaults)
+    found |= write_config(source.architecture, source.config) | tokenizer
     _check_chat(source, found)
     return found
 
