@@ -157,3 +157,5 @@ def test_logits_are_those_of_the_equations_on_both_sides_of_the_rope_switch():
             last = forward(ours, cache, [Work(pieces, min(33, len(ids) - pieces.n_cached))])  # type: ignore[arg-type]
         np.testing.assert_array_equal(last[0], found[-1])  # chunks change no bit
         cache.release(line.blocks)
+    # The last piece, of 5 ids, was a recorded step as any of a text model is; those with rows of the image were not.
+    assert len(ours.run_layers._by_shape) == hasattr(ours.ops, "record")
