@@ -63,7 +63,10 @@ constexpr int64_t q4s_tile_bytes(int64_t k) {
 struct alignas(64) WideActivation {
   int8_t q[kSuper];
   float scale;
-  int16_t start8[kSuper / kPart][2];  // as in Activation, of each 16 inputs
+  union {  // as in Activation, of each 16 inputs: each set fills the one that its kernels read
+    int16_t start8[kSuper / kPart][2];
+    int32_t whole_start8[kSuper / kPart];  // both together: avx512
+  };
 };
 // The same for products whose weights are the signed side.
 struct alignas(64) UnsignedActivation {

@@ -26,7 +26,7 @@ using QuantizeWide = void (*)(const float* x, int64_t k, WideActivation* out, Un
 
 // q4_s. out[t, r] = sum over blocks b, in order, by fma from 0, of float(isum) * (d[r, b] * scale_x[t, b]), with
 // isum = sum_i scale_w w[r, i] q[t, i] over the block, exact in integers.
-// out: [tokens, n], row-major.   scratch: q4s_scratch bytes, 64-byte aligned.
+// out: [tokens, n], row-major.   tokens: at most kWideTokens.   scratch: q4s_scratch bytes, 64-byte aligned.
 using MatmulWide = void (*)(const Packed& w, int64_t tile_begin, int64_t tile_end, const WideInputs& x, int64_t tokens,
                             float* out, void* scratch);
 
@@ -125,10 +125,11 @@ struct Kernels {
 // Room for one unpacked tile, 512 bytes and up to 3 * 16 scales of 4 bytes a group, and for its results of up to 16
 // tokens.
 constexpr int64_t matmul_scratch(int64_t groups) { return groups * (512 + 3 * 64) + 16 * kTile * 4; }
+constexpr int64_t kWideTokens = 264;
 // Room for some superblocks of a tile unpacked (kPanelBlocks: 1,024 inputs, so that the panel stays in a level 1 cache),
-// each 4,096 weights and 1,280 bytes of scales at most, and for results of few tokens.
+// each 4,096 weights and 1,280 bytes of scales at most, and for the sums of 8 tiles.
 constexpr int kPanelBlocks = 4;
-constexpr int64_t q4s_scratch = kPanelBlocks * (4096 + 1280) + 8 * kTile * 4;
+constexpr int64_t q4s_scratch = kPanelBlocks * (4096 + 1280) + 8 * kTile * 4 * kWideTokens;
 // Room for one head in float32.
 constexpr int64_t rotate_scratch(int64_t head_dim) { return head_dim * 4; }
 // Room for one block of keys and one of values in float32.

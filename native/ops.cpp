@@ -11,8 +11,6 @@ constexpr int64_t kChunksPerThread = 8;      // so that one slow thread delays t
 constexpr int64_t kSmall = 32 * 1024;        // elementary steps below which waking threads costs more than it saves
 constexpr int64_t kInputBytes = 640 * 1024;  // of a block of tokens: leaves room for a tile in a level 2 cache of 1 MB
 
-constexpr int64_t kPanelInputBytes = 64 * 1024;  // of tokens in one block of 256 inputs, of which kPanelBlocks are read
-
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // f(begin, end) over [0, count) in ranges that are multiples of `grain`; at once if the `work` is small.
@@ -54,11 +52,11 @@ void matmul_q4_s(const Kernels& kernels, const Packed& w, const float* x, int64_
     for (int64_t t = begin; t < end; ++t)
       kernels.quantize_wide(x + t * w.k, w.k, by_token + t * blocks, by_block + t, tokens);
   });
-  const int64_t at_once = equal_blocks(tokens, kPanelInputBytes / static_cast<int64_t>(sizeof(UnsignedActivation)));
+  const int64_t at_once = equal_blocks(tokens, kWideTokens);
   for (int64_t t = 0; t < tokens; t += at_once) {
     const int64_t n = std::min(at_once, tokens - t);
     const WideInputs inputs = {by_token + t * blocks, by_block + t, tokens};
-    ranges(w.tiles, 1, w.tiles * w.k * n / 2, [&](int64_t begin, int64_t end) {
+    ranges(w.tiles, 2, w.tiles * w.k * n / 2, [&](int64_t begin, int64_t end) {
       kernels.matmul_q4_s(w, begin, end, inputs, n, out + t * w.n, scratch(Scratch::kernel, q4s_scratch));
     });
   }

@@ -5,12 +5,40 @@
 // 16 * 8 * 127), so one vpdpwssd, with the part's scale in the low half of each lane and 0 in the high one, multiplies
 // it and adds it up. For many tokens the inputs are the unsigned side (u = q + 128), and the weights are unpacked to
 // scale times integer, -56..64: parts need not be told apart, and totals start from what the 128 adds, negative.
+#include <type_traits>
+#include <utility>
+
+#include "../q4_s.h"
 #include "pieces.h"
 
 namespace slm::avx512 {
 namespace {
 
 constexpr int kUnits = kSuper / kUnit;
+// Of many tokens: tiles whose sums are kept together, and superblocks that they go through before the next ones; the
+// inputs of these, for all tokens, stay in a level 2 cache with the sums (340 + 130 KB of kWideTokens tokens).
+constexpr int64_t kSumTiles = 8, kInputBlocks = 4;
+constexpr int64_t kCachedTokens = 64;  // results of more would not wait in a cache for who reads them
+
+// f(0), f(1), ... up to count - 1, written out: sums in an array stay in registers only if each has a name of its own.
+template <class F, int... i>
+inline void each(std::integer_sequence<int, i...>, F f) {
+  (f(i), ...);
+}
+template <int count, class F>
+inline void each(F f) {
+  each(std::make_integer_sequence<int, count>(), f);
+}
+
+// _mm512_dpbusd_epi32; compilers may copy the sum first, which costs what the instruction does.
+inline __m512i dot_in_place(__m512i sum, __m512i u, __m512i s) {
+#if defined(__GNUC__) && !defined(SLMKIT_EMULATE_AVX512)
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "v"(s));
+  return sum;
+#else
+  return _mm512_dpbusd_epi32(sum, u, s);
+#endif
+}
 
 // The four scales of each row in a unit, in the low halves of the rows' lanes.
 inline __m512i scale_words(const uint8_t* unit) {
@@ -26,17 +54,26 @@ inline __m512i scales_of(__m512i words) {
 inline __m512i pieces_of(const uint8_t* unit, int c) { return _mm512_loadu_si512(unit + 2 * kTile + 64 * c); }
 
 // Part j of a unit, which is part p of the superblock, for kTokens tokens, added to their totals.
-template <int kTokens, int j>
-inline void add_part(const uint8_t* unit, __m512i words, const WideActivation* x, int64_t stride, int p,
-                     __m512i* totals) {
-  const __m512i a = pieces_of(unit, 2 * j), b = pieces_of(unit, 2 * j + 1), scales = scales_of<j>(words);
-  const __m512i w[4] = {low(a), high(a), low(b), high(b)};
-  for (int t = 0; t < kTokens; ++t) {
+template <int kTiles, int kTokens, int j>
+inline void add_part(const uint8_t* unit, int64_t tile_bytes, const __m512i* words, const WideActivation* x,
+                     int64_t stride, int p, __m512i* totals) {
+  __m512i w[kTiles * 4], scales[kTiles];
+  each<kTiles>([&](int i) {
+    const __m512i a = pieces_of(unit + i * tile_bytes, 2 * j), b = pieces_of(unit + i * tile_bytes, 2 * j + 1);
+    w[4 * i] = low(a), w[4 * i + 1] = high(a), w[4 * i + 2] = low(b), w[4 * i + 3] = high(b);
+    scales[i] = scales_of<j>(words[i]);
+  });
+  each<kTokens>([&](int t) {
     const WideActivation& token = x[t * stride];
-    __m512i sum = start_of(token.start8[p], 1);
-    for (int c = 0; c < 4; ++c) sum = _mm512_dpbusd_epi32(sum, w[c], four_inputs(token.q + kPart * p + 4 * c));
-    totals[t] = _mm512_dpwssd_epi32(totals[t], sum, scales);
-  }
+    const __m512i start = four_bytes(token.whole_start8 + p);
+    const int8_t* q = token.q + kPart * p;
+    const __m512i inputs[4] = {four_inputs(q), four_inputs(q + 4), four_inputs(q + 8), four_inputs(q + 12)};
+    each<kTiles>([&](int i) {
+      __m512i sum = start;
+      each<4>([&](int c) { sum = dot_in_place(sum, w[4 * i + c], inputs[c]); });
+      totals[t * kTiles + i] = _mm512_dpwssd_epi32(totals[t * kTiles + i], sum, scales[i]);
+    });
+  });
 }
 
 // acc = fma(float(total), d * scale_x, acc).
@@ -48,51 +85,65 @@ inline __m512 half_floats(const uint8_t* p) { return Lanes::load_half(reinterpre
 
 inline void prefetch_unit(const uint8_t* unit) {
   const char* ahead = reinterpret_cast<const char*>(unit + kPrefetch);
-  for (int i = 0; i < kUnitBytes; i += 64) _mm_prefetch(ahead + i, _MM_HINT_T0);
+  for (int i = 0; i < kUnitBytes; i += 64) _mm_prefetch(ahead + i, _MM_HINT_T1);
 }
 
-// Where a tile's results go: [tokens][n] from its first row on, of which there may be fewer than 16.
-struct Rows {
-  float* out;
-  int64_t n, count;
-
-  __m512 load(int64_t t) const { return Lanes::load(out + t * n, count).v; }
-  void store(int64_t t, __m512 v) const { Lanes{v}.store(out + t * n, count); }
-};
-
-// One tile for kTokens tokens straight from the packed bytes: for few tokens, where reading the weights is what counts.
-template <int kTokens>
-void packed_tile(const uint8_t* data, int64_t units, const WideActivation* x, int64_t stride, int64_t t, Rows rows) {
-  __m512 acc[kTokens];
-  for (__m512& sum : acc) sum = _mm512_setzero_ps();
-  x += t * stride;
-  for (; units > 0; units -= kUnits, ++x) {
-    const int here = static_cast<int>(units < kUnits ? units : kUnits);
-    const __m512 d = half_floats(data);
-    data += kSuperHeader;
-    __m512i totals[kTokens];
-    for (__m512i& total : totals) total = _mm512_setzero_si512();
-    for (int u = 0; u < here; ++u, data += kUnitBytes) {
-      prefetch_unit(data);
-      const __m512i words = scale_words(data);
-      add_part<kTokens, 0>(data, words, x, stride, 4 * u, totals);
-      add_part<kTokens, 1>(data, words, x, stride, 4 * u + 1, totals);
-      add_part<kTokens, 2>(data, words, x, stride, 4 * u + 2, totals);
-      add_part<kTokens, 3>(data, words, x, stride, 4 * u + 3, totals);
+// Sums of kTiles tiles, [tokens][kTiles * kTile], to the rows of `out` where they belong; of many tokens past the caches,
+// which they would only fill: each line is written whole, a row's length away from the one before.
+template <int kTiles>
+void put(const float* sums, const Packed& w, int64_t tile, int64_t tokens, bool past_caches, float* out) {
+  for (int i = 0; i < kTiles; ++i) {
+    const int64_t first = (tile + i) * kTile, count = w.n - first < kTile ? w.n - first : kTile;
+    float* to = out + first;
+    const bool whole = count == kTile && w.n % kTile == 0 && reinterpret_cast<uintptr_t>(to) % 64 == 0;
+    for (int64_t t = 0; t < tokens; ++t) {
+      const __m512 sum = _mm512_load_ps(sums + (t * kTiles + i) * kTile);
+      if (whole && past_caches) {
+        _mm512_stream_ps(to + t * w.n, sum);
+      } else {
+        Lanes{sum}.store(to + t * w.n, count);
+      }
     }
-    for (int i = 0; i < kTokens; ++i) acc[i] = collect(totals[i], d, x[i * stride].scale, acc[i]);
   }
-  for (int i = 0; i < kTokens; ++i) rows.store(t + i, acc[i]);
 }
 
-// A superblock unpacked for many tokens: products of scale and integer, d, and what the 128 of the inputs adds to each
-// row's sum, negative.
+inline void clear(float* sums, int64_t count) {
+  for (int64_t i = 0; i < count; i += 16) _mm512_store_ps(sums + i, _mm512_setzero_ps());
+}
+
+// A superblock of kTiles tiles for kTokens tokens straight from the packed bytes, added to sums, [kTokens][kTiles * kTile].
+template <int kTiles, int kTokens>
+void add_packed(const uint8_t* super, int64_t tile_bytes, int units, bool read_ahead, const WideActivation* x,
+                int64_t stride, float* sums) {
+  __m512i totals[kTokens * kTiles];
+  each<kTokens * kTiles>([&](int i) { totals[i] = _mm512_setzero_si512(); });
+  const uint8_t* unit = super + kSuperHeader;
+  for (int u = 0; u < units; ++u, unit += kUnitBytes) {
+    __m512i words[kTiles];
+    each<kTiles>([&](int i) {
+      if (read_ahead) prefetch_unit(unit + i * tile_bytes);
+      words[i] = scale_words(unit + i * tile_bytes);
+    });
+    add_part<kTiles, kTokens, 0>(unit, tile_bytes, words, x, stride, 4 * u, totals);
+    add_part<kTiles, kTokens, 1>(unit, tile_bytes, words, x, stride, 4 * u + 1, totals);
+    add_part<kTiles, kTokens, 2>(unit, tile_bytes, words, x, stride, 4 * u + 2, totals);
+    add_part<kTiles, kTokens, 3>(unit, tile_bytes, words, x, stride, 4 * u + 3, totals);
+  }
+  each<kTokens * kTiles>([&](int i) {
+    float* sum = sums + i * kTile;
+    const __m512 d = half_floats(super + i % kTiles * tile_bytes);
+    _mm512_store_ps(sum, collect(totals[i], d, x[i / kTiles * stride].scale, _mm512_load_ps(sum)));
+  });
+}
+
+// A superblock of some tiles unpacked for many tokens: products of scale and integer, d, and what the 128 of the inputs
+// adds to each row's sum, negative.
+template <int kTiles>
 struct alignas(64) Panel {
-  int8_t products[kSuper / 4][4 * kTile];
-  float d[kTile];
-  int32_t less[kTile];
+  int8_t products[kSuper / 4][kTiles][4 * kTile];
+  float d[kTiles][kTile];
+  int32_t less[kTiles][kTile];
 };
-static_assert(sizeof(Panel) * kPanelBlocks <= q4s_scratch, "the panels fit the scratch");
 
 // scale * (w - 8) of each byte. In a 16-bit lane the product of the high byte needs no bits of the low one, and its own
 // upper bits fall off.
@@ -103,9 +154,10 @@ inline __m512i times_scale(__m512i w, __m512i scales, __m512i eight_scales) {
   return _mm512_sub_epi8(_mm512_or_si512(first, second), eight_scales);
 }
 
-// Returns `sums` and the sum of each row's products.
-template <int j>
-inline __m512i unpack_part(const uint8_t* unit, __m512i words, int8_t (*to)[4 * kTile], __m512i sums) {
+// Returns `sums` and the sum of each row's products.   to: of each four inputs, kTiles tiles side by side.
+template <int kTiles, int j>
+inline __m512i unpack_part(const uint8_t* unit, __m512i words, int8_t (*to)[kTiles][4 * kTile], int tile,
+                           __m512i sums) {
   const __m512i one = scales_of<j>(words), scales = _mm512_or_si512(one, _mm512_slli_epi32(one, 16));
   const __m512i eight_bytes = _mm512_and_si512(_mm512_slli_epi16(scales, 3), _mm512_set1_epi16(0xff));
   const __m512i eight_scales = _mm512_or_si512(eight_bytes, _mm512_slli_epi16(eight_bytes, 8));
@@ -113,97 +165,141 @@ inline __m512i unpack_part(const uint8_t* unit, __m512i words, int8_t (*to)[4 * 
   const __m512i w[4] = {low(a), high(a), low(b), high(b)};
   for (int c = 0; c < 4; ++c) {
     const __m512i products = times_scale(w[c], scales, eight_scales);
-    _mm512_store_si512(to[4 * j + c], products);
+    _mm512_store_si512(to[4 * j + c][tile], products);
     sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi8(1), products);
   }
   return sums;
 }
 
-// Returns where the packed bytes go on.
-const uint8_t* unpack(const uint8_t* data, int64_t units, Panel& panel) {
-  _mm512_store_ps(panel.d, half_floats(data));
+// One tile's part of a panel, from a superblock of so many units.
+template <int kTiles>
+void unpack(const uint8_t* data, int64_t units, Panel<kTiles>& panel, int tile) {
+  _mm512_store_ps(panel.d[tile], half_floats(data));
   data += kSuperHeader;
   __m512i sums = _mm512_setzero_si512();
   for (int u = 0; u < units; ++u, data += kUnitBytes) {
     prefetch_unit(data);
     const __m512i words = scale_words(data);
-    int8_t(*to)[4 * kTile] = panel.products + kUnit / 4 * u;
-    sums = unpack_part<0>(data, words, to, sums);
-    sums = unpack_part<1>(data, words, to, sums);
-    sums = unpack_part<2>(data, words, to, sums);
-    sums = unpack_part<3>(data, words, to, sums);
+    auto* to = panel.products + kUnit / 4 * u;
+    sums = unpack_part<kTiles, 0>(data, words, to, tile, sums);
+    sums = unpack_part<kTiles, 1>(data, words, to, tile, sums);
+    sums = unpack_part<kTiles, 2>(data, words, to, tile, sums);
+    sums = unpack_part<kTiles, 3>(data, words, to, tile, sums);
   }
-  _mm512_store_si512(panel.less, _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sums, 7)));
-  return data;
+  _mm512_store_si512(panel.less[tile], _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sums, 7)));
 }
 
-// The panels of so many units for kTokens tokens; x: the first panel's inputs. Added to what is there, if not `fresh`.
-template <int kTokens>
-void panel_tile(const Panel* panel, int64_t units, bool fresh, const UnsignedActivation* x, int64_t block_stride,
-                int64_t t, Rows rows) {
-  __m512 acc[kTokens];
-  for (int i = 0; i < kTokens; ++i) acc[i] = fresh ? _mm512_setzero_ps() : rows.load(t + i);
-  x += t;
-  for (; units > 0; units -= kUnits, ++panel, x += block_stride) {
-    const int pieces = static_cast<int>(units < kUnits ? units : kUnits) * (kUnit / 4);
-    __m512i totals[kTokens];
-    for (__m512i& total : totals) total = _mm512_load_si512(panel->less);
-    for (int c = 0; c < pieces; ++c) {
-      const __m512i w = _mm512_load_si512(panel->products[c]);
-      for (int i = 0; i < kTokens; ++i) totals[i] = _mm512_dpbusd_epi32(totals[i], four_bytes(x[i].u + 4 * c), w);
-    }
-    const __m512 d = _mm512_load_ps(panel->d);
-    for (int i = 0; i < kTokens; ++i) acc[i] = collect(totals[i], d, x[i].scale, acc[i]);
+// A panel for kTokens tokens, added to their sums, [tokens][kTiles * kTile].
+template <int kTiles, int kTokens>
+inline void panel_tile(const Panel<kTiles>& panel, int pieces, const UnsignedActivation* x, float* sums) {
+  constexpr int kNext = kTokens * static_cast<int>(sizeof *x) / (kSuper / 4);  // bytes of the next tokens asked for each time
+  __m512i totals[kTokens * kTiles];
+  each<kTokens * kTiles>([&](int i) { totals[i] = _mm512_load_si512(panel.less[i % kTiles]); });
+  for (int c = 0; c < pieces; ++c) {
+    __m512i w[kTiles];
+    each<kTiles>([&](int i) { w[i] = _mm512_load_si512(panel.products[c][i]); });
+    _mm_prefetch(reinterpret_cast<const char*>(x + kTokens) + c * kNext, _MM_HINT_T0);
+    each<kTokens>([&](int t) {
+      const __m512i inputs = four_bytes(x[t].u + 4 * c);
+      each<kTiles>([&](int i) {
+        totals[t * kTiles + i] = dot_in_place(totals[t * kTiles + i], inputs, w[i]);
+      });
+    });
   }
-  for (int i = 0; i < kTokens; ++i) rows.store(t + i, acc[i]);
+  each<kTokens * kTiles>([&](int i) {
+    float* sum = sums + i * kTile;
+    const __m512 d = _mm512_load_ps(panel.d[i % kTiles]);
+    _mm512_store_ps(sum, collect(totals[i], d, x[i / kTiles].scale, _mm512_load_ps(sum)));
+  });
 }
 
-constexpr int kPanelTokens = 12;   // 12 totals, 12 results, and what is left of 32 registers for weights and inputs
-constexpr int64_t kFewTokens = 8;  // up to here a tile is read packed
-
-void packed_tokens(const Packed& w, const uint8_t* data, const WideInputs& x, int64_t tokens, Rows rows) {
-  const int64_t units = q4s_units(w.k), blocks = (w.k + kSuper - 1) / kSuper;
+template <int kTiles>
+void panel_tokens(const Panel<kTiles>& panel, int pieces, const UnsignedActivation* x, int64_t tokens, float* sums) {
+  constexpr int64_t kSums = kTiles * kTile;
   int64_t t = 0;
-  for (; t + 4 <= tokens; t += 4) packed_tile<4>(data, units, x.by_token, blocks, t, rows);
-  for (; t + 2 <= tokens; t += 2) packed_tile<2>(data, units, x.by_token, blocks, t, rows);
-  if (t < tokens) packed_tile<1>(data, units, x.by_token, blocks, t, rows);
+  for (; t + 12 <= tokens; t += 12) panel_tile<kTiles, 12>(panel, pieces, x + t, sums + t * kSums);
+  for (; t + 4 <= tokens; t += 4) panel_tile<kTiles, 4>(panel, pieces, x + t, sums + t * kSums);
+  for (; t < tokens; ++t) panel_tile<kTiles, 1>(panel, pieces, x + t, sums + t * kSums);
 }
 
-void panel_tokens(const Panel* panels, int64_t units, int64_t first, const WideInputs& x, int64_t tokens, Rows rows) {
-  const UnsignedActivation* from = x.by_block + first * x.block_stride;
-  int64_t t = 0;
-  for (; t + kPanelTokens <= tokens; t += kPanelTokens)
-    panel_tile<kPanelTokens>(panels, units, first == 0, from, x.block_stride, t, rows);
-  for (; t + 4 <= tokens; t += 4) panel_tile<4>(panels, units, first == 0, from, x.block_stride, t, rows);
-  for (; t < tokens; ++t) panel_tile<1>(panels, units, first == 0, from, x.block_stride, t, rows);
+constexpr int64_t kFewTokens = 8;  // up to here tiles are read packed
+
+// kTiles tiles for few tokens, where reading the weights is what counts: each superblock is read once for all tokens, so
+// that memory never rests.
+template <int kTiles>
+void packed_tokens(const Packed& w, int64_t tile, const WideInputs& x, int64_t tokens, float* sums) {
+  const int64_t blocks = (w.k + kSuper - 1) / kSuper, bytes = q4s_tile_bytes(w.k);
+  constexpr int64_t kSums = kTiles * kTile;
+  const uint8_t* data = w.data + tile * bytes;
+  for (int64_t b = 0; b < blocks; ++b) {
+    const uint8_t* super = q4s_super(data, b);
+    const int64_t left = q4s_units(w.k) - b * kUnits;
+    const int units = static_cast<int>(left < kUnits ? left : kUnits);
+    const WideActivation* inputs = x.by_token + b;
+    int64_t t = 0;
+    const auto take = [&](auto count) {
+      constexpr int kTokens = decltype(count)::value;
+      for (; t + kTokens <= tokens; t += kTokens)
+        add_packed<kTiles, kTokens>(super, bytes, units, t == 0, inputs + t * blocks, blocks, sums + t * kSums);
+    };
+    take(std::integral_constant<int, 4>());
+    take(std::integral_constant<int, 2>());
+    take(std::integral_constant<int, 1>());
+  }
+}
+
+// The superblocks [first, last) of kTiles tiles, added to sums.
+template <int kTiles>
+void add_superblocks(const Packed& w, int64_t tile, int64_t first, int64_t last, const WideInputs& x, int64_t tokens,
+                     float* sums, void* scratch) {
+  auto& panel = *static_cast<Panel<kTiles>*>(scratch);
+  for (int64_t b = first; b < last; ++b) {
+    const int64_t left = q4s_units(w.k) - b * kUnits, units = left < kUnits ? left : kUnits;
+    for (int i = 0; i < kTiles; ++i)
+      unpack(q4s_super(w.data + (tile + i) * q4s_tile_bytes(w.k), b), units, panel, i);
+    panel_tokens(panel, static_cast<int>(units) * (kUnit / 4), x.by_block + b * x.block_stride, tokens, sums);
+  }
+}
+
+// f(2, tile) for pairs of the tiles [begin, end), f(1, tile) for the rest; the numbers as types.
+template <class F>
+void pairs(int64_t begin, int64_t end, bool by_two, F f) {
+  int64_t tile = begin;
+  if (by_two)
+    for (; tile + 2 <= end; tile += 2) f(std::integral_constant<int, 2>(), tile);
+  for (; tile < end; ++tile) f(std::integral_constant<int, 1>(), tile);
 }
 
 }  // namespace
 
 void matmul_q4_s(const Packed& w, int64_t tile_begin, int64_t tile_end, const WideInputs& x, int64_t tokens, float* out,
                  void* scratch) {
-  const int64_t blocks = (w.k + kSuper - 1) / kSuper, tile_bytes = q4s_tile_bytes(w.k);
-  const auto rows_of = [&](int64_t tile) {
-    const int64_t left = w.n - tile * kTile;
-    return Rows{out + tile * kTile, w.n, left < kTile ? left : kTile};
-  };
+  const int64_t blocks = (w.k + kSuper - 1) / kSuper;
+  auto* sums = static_cast<float*>(scratch);
+  const auto at = [&](int64_t tiles) { return sums + tiles * kTile * tokens; };
   if (tokens <= kFewTokens) {
-    for (int64_t tile = tile_begin; tile < tile_end; ++tile)
-      packed_tokens(w, w.data + tile * tile_bytes, x, tokens, rows_of(tile));
+    pairs(tile_begin, tile_end, tokens >= 4, [&](auto tiles, int64_t tile) {
+      constexpr int kTiles = decltype(tiles)::value;
+      clear(sums, tokens * kTiles * kTile);
+      packed_tokens<kTiles>(w, tile, x, tokens, sums);
+      put<kTiles>(sums, w, tile, tokens, false, out);
+    });
     return;
   }
-  auto* panels = static_cast<Panel*>(scratch);
-  // Panels of some superblocks for all tiles, then the next: their inputs, for all tokens, stay in a level 2 cache.
-  for (int64_t first = 0; first < blocks; first += kPanelBlocks) {
-    const int64_t left = q4s_units(w.k) - first * kUnits;
-    const int64_t units = left < kPanelBlocks * kUnits ? left : kPanelBlocks * kUnits;
-    for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
-      const uint8_t* data = w.data + tile * tile_bytes + first * (kSuperHeader + kUnits * kUnitBytes);
-      for (int64_t b = 0; b * kUnits < units; ++b)
-        data = unpack(data, units - b * kUnits < kUnits ? units - b * kUnits : kUnits, panels[b]);
-      panel_tokens(panels, units, first, x, tokens, rows_of(tile));
+  for (int64_t from = tile_begin; from < tile_end; from += kSumTiles) {
+    const int64_t to = from + kSumTiles < tile_end ? from + kSumTiles : tile_end;
+    clear(sums, (to - from) * kTile * tokens);
+    for (int64_t first = 0; first < blocks; first += kInputBlocks) {
+      const int64_t last = first + kInputBlocks < blocks ? first + kInputBlocks : blocks;
+      pairs(from, to, true, [&](auto tiles, int64_t tile) {
+        add_superblocks<decltype(tiles)::value>(w, tile, first, last, x, tokens, at(tile - from), at(kSumTiles));
+      });
     }
+    pairs(from, to, true, [&](auto tiles, int64_t tile) {
+      put<decltype(tiles)::value>(at(tile - from), w, tile, tokens, tokens > kCachedTokens, out);
+    });
   }
+  _mm_sfence();  // what went past the caches is seen before whatever tells of it
 }
 
 }  // namespace slm::avx512

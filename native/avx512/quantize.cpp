@@ -75,12 +75,9 @@ static void quantize_block(const float* x, WideActivation* out, UnsignedActivati
     const __m128i q = finite && scale > 0.0f ? quantized(_mm512_loadu_ps(x + i), inverse) : _mm_setzero_si128();
     _mm_store_si128(reinterpret_cast<__m128i*>(out->q + i), q);
     _mm_store_si128(reinterpret_cast<__m128i*>(unsigned_out->u + i), _mm_xor_si128(q, top));
-    // Pairs, then what alternates: each 32-bit lane has both.
-    __m128i sums = _mm_maddubs_epi16(_mm_set1_epi8(1), q);
-    sums = _mm_add_epi16(sums, _mm_shuffle_epi32(sums, 0x4e));
-    sums = _mm_add_epi16(sums, _mm_shuffle_epi32(sums, 0xb1));
-    const int32_t start = _mm_cvtsi128_si32(_mm_slli_epi16(_mm_sub_epi16(_mm_setzero_si128(), sums), 3));
-    std::memcpy(out->start8[i / kPart], &start, sizeof start);
+    const __m128i sums = _mm_madd_epi16(_mm_maddubs_epi16(_mm_set1_epi8(1), q), _mm_set1_epi16(-8));
+    const __m128i halves = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0x4e));
+    out->whole_start8[i / kPart] = _mm_cvtsi128_si32(_mm_add_epi32(halves, _mm_shuffle_epi32(halves, 0xb1)));
   }
 }
 

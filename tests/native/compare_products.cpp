@@ -99,9 +99,9 @@ bool equal(const Activation& a, const Activation& b) {
          std::memcmp(a.start8, b.start8, sizeof a.start8) == 0 &&
          std::memcmp(a.start32, b.start32, sizeof a.start32) == 0;
 }
+// start8 is as each set's own kernels want it: their results tell.
 bool equal(const WideActivation& a, const WideActivation& b) {
-  return std::memcmp(a.q, b.q, sizeof a.q) == 0 && same(a.scale, b.scale) &&
-         std::memcmp(a.start8, b.start8, sizeof a.start8) == 0;
+  return std::memcmp(a.q, b.q, sizeof a.q) == 0 && same(a.scale, b.scale);
 }
 bool equal(const UnsignedActivation& a, const UnsignedActivation& b) {
   return std::memcmp(a.u, b.u, sizeof a.u) == 0 && same(a.scale, b.scale);
@@ -132,13 +132,14 @@ void check_packed(const Kernels& set, const Weights& w, const Inputs& x, int64_t
   report.check(scratch.guarded(), shape(what, p.n, p.k, tokens) + ": scratch");
 }
 
-void check_q4_s(const Kernels& set, const Weights& w, const Inputs& x, int64_t tokens, Report& report,
+void check_q4_s(const Kernels& set, const Weights& w, const std::vector<float>& x, int64_t tokens, Report& report,
                 const char* what = "q4_s") {
+  const Inputs ours(set, x, w.packed.k, tokens), scalar(kScalar, x, w.packed.k, tokens);
   const Packed& p = w.packed;
   Room scratch(q4s_scratch);
   check_both(set, p, tokens, report, shape(what, p.n, p.k, tokens),
              [&](const Kernels& k, int64_t begin, int64_t end, float* out) {
-               k.matmul_q4_s(p, begin, end, x.wide, tokens, out, scratch.as());
+               k.matmul_q4_s(p, begin, end, (&k == &set ? ours : scalar).wide, tokens, out, scratch.as());
              });
   report.check(scratch.guarded(), shape(what, p.n, p.k, tokens) + ": scratch");
 }
@@ -148,7 +149,7 @@ void check_matrix(const Kernels& set, int64_t n, int64_t k, const std::vector<fl
   const Inputs inputs(kScalar, x, k, tokens);
   check_packed(set, grouped(n, k, 256), inputs, tokens, report, "q4", &Kernels::matmul_q4);
   check_packed(set, grouped(n, k, 512), inputs, tokens, report, "q8", &Kernels::matmul_q8);
-  check_q4_s(set, q4_s(n, k), inputs, tokens, report);
+  check_q4_s(set, q4_s(n, k), x, tokens, report);
   if (k % kSuper) return;
   check_packed(set, superblocks(n, k, Super<4>::kBytes, 32), inputs, tokens, report, "q4_k", &Kernels::matmul_q4_k);
   check_packed(set, superblocks(n, k, Super<5>::kBytes, 32), inputs, tokens, report, "q5_k", &Kernels::matmul_q5_k);
@@ -161,7 +162,8 @@ void check_extremes(const Kernels& set, Report& report) {
   for (const int byte : {0x00, 0x78, 0x80, 0x87, 0x7f, 0xf0, 0xff})
     for (const float sign : {1.0f, -1.0f})
       for (const int64_t tokens : {1, 2, 4, 20}) {
-        const Inputs x(kScalar, std::vector<float>(static_cast<size_t>(tokens * k), sign), k, tokens);
+        const std::vector<float> ones(static_cast<size_t>(tokens * k), sign);
+        const Inputs x(kScalar, ones, k, tokens);
         const auto filled = [&](Weights w, int64_t each, int64_t header) {
           for (size_t i = 0; i < w.data.size(); ++i)
             if (static_cast<int64_t>(i) % each >= header) w.data[i] = static_cast<uint8_t>(byte);
@@ -180,7 +182,7 @@ void check_extremes(const Kernels& set, Report& report) {
           Weights w = filled(q4_s(n, k), block, kSuperHeader);
           for (int64_t unit = 0; unit < q4s_units(k); ++unit)
             std::memset(w.data.data() + unit / 4 * block + kSuperHeader + unit % 4 * kUnitBytes, word, 2 * kTile);
-          check_q4_s(set, w, x, tokens, report, "q4_s of extremes");
+          check_q4_s(set, w, ones, tokens, report, "q4_s of extremes");
         }
       }
 }
