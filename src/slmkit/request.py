@@ -13,6 +13,9 @@ from slmkit.untrusted import shown
 
 ROLES = ("system", "user", "assistant", "tool")
 
+CONSTRAINTS: dict[str, Any] = {"json": type(None), "schema": Mapping, "regex": str, "lark": str}
+WANTED = {"json": "nothing", "schema": "a JSON schema", "regex": "a pattern as text", "lark": "a grammar as text"}
+
 # (ids so far, prompt included, below 0 where an image stands; logits (vocab,) float32) -> logits of the same shape
 LogitsProcessor = Callable[[Sequence[int], Any], Any]
 # (text, ids of the answer, sum of their log probabilities) -> score; choices are returned best first
@@ -42,6 +45,25 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Constraint:
+    """What an answer must match, from its first token to its last.
+
+    kind: "json", any JSON object; "schema", a JSON schema, a mapping; "regex"; "lark", a grammar in llguidance's dialect.
+    value: the schema, pattern or grammar; None for "json".
+    """
+
+    kind: str
+    value: Any = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in CONSTRAINTS:
+            raise RequestError(f"constraint {shown(self.kind)} is not known; use one of {', '.join(CONSTRAINTS)}")
+        wanted = CONSTRAINTS[self.kind]
+        if not isinstance(self.value, wanted):
+            raise RequestError(f"a constraint of kind {self.kind} takes {WANTED[self.kind]}, not {shown(self.value)}")
+
+
+@dataclass(frozen=True)
 class Request:
     """One question to a backend. Exactly one of messages, prompt and ids is set.
 
@@ -49,6 +71,9 @@ class Request:
     prompt: plain text to continue, no template.
     ids: token ids to continue, as they are.
     parse_special: let text such as `<|end|>` inside messages or prompt become control tokens.
+    constraint: what the answer must match.
+    deadline_s: seconds from now after which the request ends unfinished.
+    prompt_logprobs: report each prompt token's log probability and so many alternatives.
     """
 
     messages: tuple[Message, ...] | None = None
@@ -58,6 +83,9 @@ class Request:
     parse_special: bool = False
     processors: tuple[LogitsProcessor, ...] = ()
     scorer: Scorer | None = None
+    constraint: Constraint | None = None
+    deadline_s: float | None = None
+    prompt_logprobs: int | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in ("messages", "prompt", "ids") if getattr(self, name) is not None]

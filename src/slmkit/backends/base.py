@@ -35,6 +35,9 @@ class Capabilities:
     many: bool = False  # n answers of one request
     images: bool = False
     adapter: bool = False
+    constraint: bool = False
+    deadline: bool = False
+    prompt_logprobs: bool = False
 
     def check(self, request: Request, backend: str) -> None:
         """Raise UnsupportedFeature naming the first thing asked for that this backend lacks."""
@@ -57,6 +60,9 @@ class Capabilities:
             "stop_ids": bool(o.stop_ids),
             "many": (o.n or 1) > 1,
             "adapter": o.adapter not in (None, "none"),
+            "constraint": request.constraint is not None,
+            "deadline": request.deadline_s is not None,
+            "prompt_logprobs": request.prompt_logprobs is not None,
             "images": any(message.images for message in request.messages or ()),
         }
         for f in fields(self):

@@ -54,7 +54,12 @@ class Loaded:
 class NativeBackend:
     """One model on our own engine."""
 
-    capabilities = Capabilities(**dict.fromkeys(Capabilities.__dataclass_fields__, True))
+    capabilities = replace(
+        Capabilities(**dict.fromkeys(Capabilities.__dataclass_fields__, True)),
+        constraint=False,
+        deadline=False,
+        prompt_logprobs=False,
+    )
 
     def __init__(
         self,
