@@ -56,6 +56,14 @@ def test_every_set_gives_the_same_bits(format, n, k, name):
         assert native.Native(name).matmul(x, m).tobytes() == expected.tobytes(), tokens
 
 
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("n", [32, 144, 150, 304])  # pairs of tiles, the 8 whose sums are kept together, one more
+@pytest.mark.parametrize("tokens", [64, 65, 263, 264, 265])  # results past the caches; most tokens at once
+def test_many_rows_and_tokens_give_the_same_bits(n, tokens, name):
+    m, x = native.prepare(matrix("q4_s", n, 1344)), inputs(tokens, 1344)
+    assert native.Native(name).matmul(x, m).tobytes() == native.Native("scalar").matmul(x, m).tobytes()
+
+
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("name", SETS)
 def test_a_row_alone_equals_the_row_in_any_batch_with_any_threads(format, name, threads):
