@@ -74,7 +74,9 @@ def install(app: FastAPI) -> None:
         if error.status_code == 404:
             message = f"there is nothing at {shown(http.url.path)}; /docs lists what there is"
         elif error.status_code == 405:
-            message = f"{http.method} is not for {shown(http.url.path)}; it takes {(error.headers or {}).get('Allow', '')}"
+            message = (
+                f"{http.method} is not for {shown(http.url.path)}; it takes {(error.headers or {}).get('Allow', '')}"
+            )
         answer = reply(Fault(error.status_code, message), http.url.path)
         answer.headers.update(error.headers or {})
         return answer
@@ -103,7 +105,9 @@ def _invalid(error: RequestValidationError) -> Fault:
     if kind == "extra_forbidden":
         return Fault(400, f"{param} is not supported here; leave it out", "unsupported_parameter", param)
     given = "" if isinstance(first.get("input"), (dict, list)) else f" is {shown(first.get('input'))};"
-    return Fault(400, f"{param or 'the body'}{given} {first['msg'][:1].lower()}{first['msg'][1:]}", "invalid_value", param)
+    return Fault(
+        400, f"{param or 'the body'}{given} {first['msg'][:1].lower()}{first['msg'][1:]}", "invalid_value", param
+    )
 
 
 def _param(error: SlmError) -> str | None:
