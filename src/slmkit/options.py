@@ -30,7 +30,9 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-class _Checked:
+class Checked:
+    """A dataclass of options, whose values are checked and put into their own types as it is made."""
+
     def __post_init__(self) -> None:
         for f in fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
@@ -39,7 +41,7 @@ class _Checked:
 
 
 @dataclass(frozen=True)
-class Options(_Checked):
+class Options(Checked):
     """How one request is answered."""
 
     max_tokens: int | None = option("most tokens to generate", int, low=1)
@@ -90,7 +92,7 @@ KERNELS = ("auto", "avx512", "avx2", "scalar", "reference")
 
 
 @dataclass(frozen=True)
-class LoadOptions(_Checked):
+class LoadOptions(Checked):
     """How a model is loaded."""
 
     threads: int | None = option("processor threads; default is one for each core", int, 1, 1024)

@@ -1,0 +1,66 @@
+"""Which models a server answers for: those it was started with, and those that are on this machine.
+
+A request names a model; it can name no path, and nothing is fetched because of it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from slmkit.catalog.installed import Installed, installed
+from slmkit.errors import ModelNotFound
+from slmkit.untrusted import shown
+
+LATEST = ":latest"  # what clients of Ollama add to a name
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A model that can be asked for.
+
+    id: as requests name it.   name: as `slmkit.load` takes it.   facts: what is known without loading it.
+    """
+
+    id: str
+    name: str
+    facts: dict[str, Any]
+
+
+class Roster:
+    """Names of requests -> names of models."""
+
+    def __init__(self, served: tuple[str, ...]) -> None:
+        """served: what the server was started with, paths too."""
+        self._served = {served_id(name): name for name in served}
+
+    def list(self) -> list[Listed]:
+        """Every model, those served first."""
+        here = {model.name: model for model in installed(lambda _: None)}
+        served = [Listed(id, name, _facts(here.get(name))) for id, name in self._served.items()]
+        others = [m for m in here.values() if not m.problem and m.name not in self._served.values()]
+        return served + [Listed(m.name, m.name, _facts(m)) for m in others]
+
+    def find(self, id: str) -> Listed:
+        """The model of a request.   Raises ModelNotFound, with what there is."""
+        plain = id.removesuffix(LATEST)
+        if plain in self._served:  # without a look at every folder
+            return Listed(plain, self._served[plain], {})
+        there = self.list()
+        for listed in there:
+            if plain in (listed.id, listed.id.removesuffix(LATEST)):
+                return listed
+        names = ", ".join(listed.id for listed in there[:8])
+        raise ModelNotFound(f"there is no model {shown(id)} here; there are {names}: `slm pull` fetches others")
+
+
+def served_id(name: str) -> str:
+    """What requests call a model that the server was started with: a path by its last part."""
+    if os.sep in name and os.path.exists(name):
+        return os.path.basename(os.path.normpath(name)).removesuffix(".gguf")
+    return name.removesuffix(LATEST)
+
+
+def _facts(model: Installed | None) -> dict[str, Any]:
+    return model.as_dict() if model else {}
