@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 import slmkit
 from slmkit.server import faults
+from slmkit.server.drain import Drain
 from slmkit.server.openai import models
 from slmkit.server.service import Service
 
@@ -29,5 +30,6 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(title="slmkit", version=slmkit.__version__, lifespan=lifespan)
     app.state.service = service
     faults.install(app)
+    app.add_middleware(Drain, service=service)
     app.include_router(models.routes(service))
     return app

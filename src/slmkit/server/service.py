@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,7 +19,9 @@ from slmkit.server.roster import Listed, Roster
 from slmkit.server.settings import ServeOptions
 from slmkit.untrusted import shown
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([+-]?)((?:\d+\.?\d*(?:ns|us|ms|s|m|h))+|\d+\.?\d*)")
+_PART = re.compile(r"(\d+\.?\d*)(ns|us|ms|s|m|h)")
 
 
 class Service:
@@ -29,7 +32,8 @@ class Service:
         self.options, self.load_options = options, load_options
         self.roster = Roster(served)
         self.fleet = Fleet(self._open, seconds(options.keep_alive, "keep_alive"))
-        self.is_draining = False
+        self.is_draining = False  # no new requests; server/drain.py
+        self.n_under_way = 0  # requests of any kind
 
     def _open(self, name: str) -> Model:
         return slmkit.load(name, **vars(replace(self.load_options, offline=True)))
@@ -59,15 +63,12 @@ class Service:
 
 
 def seconds(text: str | float, name: str) -> float:
-    """A time as people and clients of Ollama write it: 5m, 30s, 1h, a number of seconds; below 0 is FOREVER."""
+    """A time as people and clients of Ollama write it: 5m, 1h30m, a number of seconds; below 0 is FOREVER."""
     if isinstance(text, (int, float)) and not isinstance(text, bool):
-        return float(text) if text >= 0 else FOREVER
-    word = str(text).strip()
-    unit = next((u for u in ("ms", "s", "m", "h") if word.endswith(u)), "")
-    try:
-        number = float(word.removesuffix(unit)) * _UNITS.get(unit, 1.0)
-    except ValueError:
-        number = float("nan")
-    if number != number or number == float("inf"):
-        raise OptionError(f"{name} is {shown(text)}; it takes a time such as 30s, 5m or 2h, 0, or -1 for ever")
-    return number if number >= 0 else FOREVER
+        text = f"{text:.9f}"
+    found = _DURATION.fullmatch(str(text).strip()[:40])
+    if found is None:
+        raise OptionError(f"{name} is {shown(text)}; it takes a time such as 30s, 5m or 1h30m, 0, or -1 for ever")
+    parts = _PART.findall(found[2])
+    total = sum(float(number) * _UNITS[unit] for number, unit in parts) if parts else float(found[2])
+    return FOREVER if found[1] == "-" and total else total
