@@ -48,7 +48,8 @@ class Message:
 class Constraint:
     """What an answer must match, from its first token to its last.
 
-    kind: "json", any JSON object; "schema", a JSON schema, a mapping; "regex"; "lark", a grammar in llguidance's dialect.
+    kind: "json", any JSON object; "schema", a JSON schema, a mapping; "regex"; "lark", a grammar in llguidance's
+        dialect.
     value: the schema, pattern or grammar; None for "json".
     """
 
