@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from slmkit.backends.adapters import adapted, adapter_facts, chosen, open_adapters
@@ -11,6 +12,7 @@ from slmkit.backends.base import Capabilities
 from slmkit.backends.images import ImagePlan, ImageRoom, plan_images
 from slmkit.backends.prompts import check_prompts, n_shared, open_prompts
 from slmkit.engine.cache import Cache, default_kind
+from slmkit.engine.constrain import Guide, Vocabulary
 from slmkit.engine.job import Task
 from slmkit.engine.memory import CachePlan, ExpertBytes, layout_of, plan_experts, usable_bytes
 from slmkit.engine.prompts import Prompts
@@ -60,7 +62,6 @@ class NativeBackend:
 
     capabilities = replace(
         Capabilities(**dict.fromkeys(Capabilities.__dataclass_fields__, True)),
-        constraint=False,
         deadline=False,
         prompt_logprobs=False,
     )
@@ -118,7 +119,19 @@ class NativeBackend:
             adapter=chosen(options.adapter, self.loaded.facts["adapters"]),
             images=plan.places(prompt, self.loaded.image_room) if plan else (),
             n_shared=n_shared(request, ids, self.render) if self.loaded.prompts else 0,
+            guide=self._guide(request, options),
         )
+
+    def _guide(self, request: Request, options: Options) -> Guide | None:
+        if request.constraint is None:
+            return None
+        if (options.beams or 1) > 1:
+            raise OptionError(f"{options.beams} beams and a constraint do not go together; leave out one of the two")
+        return self._vocabulary.guide(request.constraint, continues=request.messages is None)
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.loaded.tokenizer, self.loaded.config.vocab_size)
 
     def _ids(self, request: Request) -> tuple[tuple[int, ...], ImagePlan | None, Prompt]:
         self._refuse_hopeless(request)
