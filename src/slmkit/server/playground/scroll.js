@@ -1,0 +1,27 @@
+// Keeps the latest words in sight while they are written, unless the person scrolled back to read.
+
+import { byId } from "./dom.js";
+
+const NEAR = 48; // pixels from the end that still count as being there
+
+export function follower() {
+  const scroller = byId("scroller");
+  const button = byId("to-latest");
+  let following = true;
+  let asked = false;
+  const atEnd = () => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR;
+  const go = () => {
+    asked = false;
+    if (following) scroller.scrollTop = scroller.scrollHeight;
+    button.hidden = atEnd();
+  };
+  const soon = () => {
+    // The frame after the one that draws: what is new has its height by then.
+    if (!asked) requestAnimationFrame(() => requestAnimationFrame(go));
+    asked = true;
+  };
+  const now = () => ((following = true), soon());
+  scroller.addEventListener("scroll", () => ((following = atEnd()), (button.hidden = following)), { passive: true });
+  button.addEventListener("click", now);
+  return { soon, now };
+}
