@@ -64,6 +64,7 @@ export function answerView(answer, { regenerate, reveal, rivals }) {
     const figures = figuresOf(answer);
     const others = rivals().map(figuresOf).filter(({ total }) => total !== null);
     const empty = answer.text === "";
+    if (empty && answer.fault) return foot.replaceChildren();
     foot.replaceChildren(
       el("div", { class: "actions" },
         !empty && action("copy", "Copy the answer", copyAnswer),

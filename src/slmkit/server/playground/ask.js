@@ -5,14 +5,14 @@ import { announcer } from "./announce.js";
 import { messagesFor } from "./conversation.js";
 import { advice, Fault } from "./faults.js";
 import { stopwatch } from "./figures.js";
-import { reader } from "./speech.js";
+import { reader, whyMute } from "./speech.js";
 
 // body: the fields besides model and messages.   aloud, spoken: read it by voice, tell it to a screen reader.
 // changed() is called for each piece. Never throws: what goes wrong is the answer's fault.
 export async function ask({ conversation, turn, column, instructions, body, signal, aloud, spoken, changed }) {
   const answer = conversation.turns[turn].answers[column];
   const watch = stopwatch();
-  const voice = aloud ? reader() : spoken ? announcer() : null;
+  const voice = aloud && !whyMute() ? reader() : spoken ? announcer() : null;
   signal.addEventListener("abort", () => voice?.stop?.(), { once: true });
   answer.state = "waiting";
   changed();

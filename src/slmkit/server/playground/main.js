@@ -66,4 +66,4 @@ shortcuts(
 );
 
 await choice.reload();
-composer.focus();
+if (matchMedia("(hover: hover)").matches) composer.focus(); // on a phone the keyboard would cover the page

@@ -2,15 +2,15 @@
 
 import { el } from "./dom.js";
 
-// name: as the API has it.   slider: the range that is useful, where the bounds allow more.
+// name: as the API has it.   slider: the range that is useful, where the bounds allow more.   off: where it changes nothing.
 const OPTIONS = [
-  { name: "temperature", label: "Temperature", low: 0, high: 100, step: 0.05, slider: [0, 2],
+  { name: "temperature", label: "Temperature", low: 0, high: 100, step: 0.05, slider: [0, 2], off: 0,
     help: "How freely words are chosen. 0 always takes the likeliest and gives the same answer each time; 0.7 is lively; above 1.5 sentences fall apart." },
-  { name: "top_p", label: "Top p", low: 0, high: 1, step: 0.01, slider: [0, 1],
+  { name: "top_p", label: "Top p", low: 0, high: 1, step: 0.01, slider: [0, 1], off: 1,
     help: "Choose only among the likeliest tokens that hold this share of the probability together. 1 leaves out none." },
   { name: "top_k", label: "Top k", low: 0, whole: true,
     help: "Choose only among so many of the likeliest tokens. 0 leaves out none." },
-  { name: "min_p", label: "Min p", low: 0, high: 1, step: 0.01, slider: [0, 1],
+  { name: "min_p", label: "Min p", low: 0, high: 1, step: 0.01, slider: [0, 1], off: 0,
     help: "Drop tokens that are less likely than this fraction of the likeliest one. 0.05 tames a high temperature." },
   { name: "max_tokens", label: "Most tokens", low: 1, whole: true,
     help: "The answer ends after so many tokens, in the middle of a sentence if need be. A token is about three quarters of a word." },
@@ -18,11 +18,11 @@ const OPTIONS = [
     help: "Any whole number. With the same seed, options and prompt, the answer is the same again." },
   { name: "stop", label: "Stop texts", texts: true,
     help: "The answer ends before any of these, one on each line; \\n stands for a new line." },
-  { name: "presence_penalty", label: "Presence penalty", low: -100, high: 100, step: 0.1, slider: [-2, 2],
+  { name: "presence_penalty", label: "Presence penalty", low: -100, high: 100, step: 0.1, slider: [-2, 2], off: 0,
     help: "Above 0, tokens that the answer used already become less likely, however often they came: it turns to new subjects." },
-  { name: "frequency_penalty", label: "Frequency penalty", low: -100, high: 100, step: 0.1, slider: [-2, 2],
+  { name: "frequency_penalty", label: "Frequency penalty", low: -100, high: 100, step: 0.1, slider: [-2, 2], off: 0,
     help: "Above 0, each use of a token makes it less likely once more: the answer repeats itself less." },
-  { name: "repetition_penalty", label: "Repetition penalty", low: 0.01, high: 100, step: 0.05, slider: [0.5, 2],
+  { name: "repetition_penalty", label: "Repetition penalty", low: 0.01, high: 100, step: 0.05, slider: [0.5, 2], off: 1,
     help: "Above 1, tokens of the prompt and the answer so far become less likely. 1 is off; beyond 1.3 grammar suffers." },
 ];
 
@@ -88,8 +88,9 @@ function row(option, changed) {
   };
   const follow = () => {
     if (!slider) return;
-    slider.classList.toggle("unset", field.value.trim() === "");
-    if (field.value.trim() !== "") slider.value = field.value.replace(",", ".");
+    const unset = field.value.trim() === "";
+    slider.classList.toggle("unset", unset);
+    slider.value = unset ? option.off : field.value.replace(",", ".");
   };
   field.addEventListener("input", () => (check(), follow(), changed()));
   slider?.addEventListener("input", () => ((field.value = slider.value), check(), follow(), changed()));

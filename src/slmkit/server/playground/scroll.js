@@ -21,7 +21,14 @@ export function follower() {
     asked = true;
   };
   const now = () => ((following = true), soon());
-  scroller.addEventListener("scroll", () => ((following = atEnd()), (button.hidden = following)), { passive: true });
+  let last = 0;
+  const scrolled = () => {
+    const back = scroller.scrollTop < last; // by hand; text that grows moves nothing
+    last = scroller.scrollTop;
+    if (back || atEnd()) following = atEnd();
+    button.hidden = atEnd();
+  };
+  scroller.addEventListener("scroll", scrolled, { passive: true });
   button.addEventListener("click", now);
   return { soon, now };
 }

@@ -66,8 +66,12 @@ function parsed(text) {
 }
 
 const token = ({ token: text, bytes, logprob, top_logprobs: top }) => ({
-  text,
+  text: spelt(text, bytes),
   bytes: bytes ?? null,
   logprob,
-  top: (top ?? []).map((other) => ({ text: other.token, logprob: other.logprob })),
+  top: (top ?? []).map((other) => ({ text: spelt(other.token, other.bytes), logprob: other.logprob })),
 });
+
+// A part of a character has no text; its bytes are told instead.
+const hex = (byte) => byte.toString(16).toUpperCase().padStart(2, "0");
+const spelt = (text, bytes) => (bytes && text.includes("\ufffd") ? `<${bytes.map(hex).join(" ")}>` : text);

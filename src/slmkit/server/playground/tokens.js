@@ -22,6 +22,7 @@ export function showTokens(element, tokens) {
         "aria-label": `${named(token.text)}, ${percent(token.logprob)}`,
       }, shown),
     );
+    if (shown === "" && token.bytes?.length) element.lastChild.classList.add("partial");
     if (shown.endsWith("\n")) element.lastChild.classList.add("ends-line");
     element.tokens.push(token);
   }
@@ -42,7 +43,7 @@ const shade = (logprob) => SHADES.filter((least) => Math.exp(logprob) < least).l
 function written({ text, bytes }, decoder) {
   if (!bytes) return text;
   const whole = decoder.decode(new Uint8Array(bytes), { stream: true });
-  return whole || (bytes.length ? "◌" : "");
+  return whole;
 }
 
 function watch(element) {
