@@ -23,7 +23,7 @@ async function reach(address, options) {
     return await fetch(address, { ...options, credentials: "omit", cache: "no-store" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Fault("the server does not answer");
+    throw new Fault("The server does not answer");
   }
 }
 

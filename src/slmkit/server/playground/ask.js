@@ -50,7 +50,7 @@ function take(answer, piece, watch) {
 function told(error, turn) {
   if (!(error instanceof Fault)) {
     console.error(error);
-    return { message: `this page failed: ${error.message}`, advice: "Reload it; the conversation is kept.", param: null };
+    return { message: `This page failed: ${error.message}`, advice: "Reload it; the conversation is kept.", param: null };
   }
   const image = turn.images.length && [400, 415, 422].includes(error.status) && /image|vision/i.test(error.message);
   const what = image ? "Edit the prompt and take its images away, or choose a model that sees." : advice(error);

@@ -24,7 +24,7 @@ export function chat({ choice, panel, aloud, changed }) {
     views = conversation.turns.map(view);
     thread.replaceChildren(...views.map(({ node }) => node));
     byId("welcome").hidden = views.length > 0;
-    follow.now();
+    follow();
     changed();
   };
 
@@ -49,7 +49,7 @@ export function chat({ choice, panel, aloud, changed }) {
     columns.forEach((column, i) => (turn.answers[column] = { ...newAnswer(models[i], wanted), state: "queued" }));
     mine.settings = panel.settings();
     views[at].showAnswers();
-    follow.now();
+    follow();
     changed();
     announce("Answering");
     await keepIt(mine);
@@ -59,7 +59,7 @@ export function chat({ choice, panel, aloud, changed }) {
       const answer = await ask({
         conversation: mine, turn: at, column, instructions: panel.instructions(), body, signal: abort.signal,
         aloud: aloud.on() && column === 0, spoken: column === 0,
-        changed: () => (mine === conversation && views[at]?.update(column), follow.soon()),
+        changed: () => mine === conversation && views[at]?.update(column),
       });
       if (answer.fault) answer.fault.shown = panel.blame(answer.fault.param, answer.fault.message);
     };
@@ -70,10 +70,7 @@ export function chat({ choice, panel, aloud, changed }) {
     if (running === abort) running = null;
     mine.updated = Date.now();
     await keepIt(mine);
-    if (mine === conversation) {
-      views[at]?.updateAll(); // the better figures of the two are known only now
-      follow.soon();
-    }
+    if (mine === conversation) views[at]?.updateAll(); // the better figures of the two are known only now
     announce(turn.answers.some(({ fault }) => fault) ? "The answer failed" : abort.signal.aborted ? "Stopped" : "The answer is complete");
     changed();
   };

@@ -26,7 +26,7 @@ export function modelChoice() {
       tell(names.length ? "" : "This server has no models; fetch one with slm pull, then reload this page.");
     } catch (fault) {
       fill([]);
-      tell(`No list of models: ${fault.message}. ${advice(fault)}`, reload);
+      tell(`There is no list of models. ${fault.message}: ${advice(fault)}`, reload);
     }
   };
 

@@ -22,7 +22,7 @@ export async function faultOf(response) {
   } catch {
     // not JSON: a proxy's page, perhaps
   }
-  const words = `the server answered with status ${response.status}${response.statusText ? ` (${response.statusText})` : ""}`;
+  const words = `The server answered with status ${response.status}${response.statusText ? ` (${response.statusText})` : ""}`;
   return new Fault(words, { status: response.status, retryAfter });
 }
 

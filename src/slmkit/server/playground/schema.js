@@ -1,6 +1,7 @@
 // A JSON schema as people type it: what is wrong with it, in words, while they type.
 
 import { byId, el } from "./dom.js";
+import { jsonFault } from "./json-fault.js";
 
 const TYPES = ["object", "array", "string", "number", "integer", "boolean", "null"];
 const SCHEMAS_IN = ["properties", "$defs", "definitions", "patternProperties"];
@@ -35,23 +36,11 @@ export const EXAMPLES = {
 // { schema } or { fault: in words }.
 export function readSchema(text) {
   if (text.trim() === "") return { fault: "Write a schema, or choose an example." };
-  let schema;
-  try {
-    schema = JSON.parse(text);
-  } catch (error) {
-    return { fault: `This is not JSON yet: ${placed(error.message, text)}.` };
-  }
+  const fault = jsonFault(text);
+  if (fault) return { fault: `This is not JSON yet: ${fault}.` };
+  const schema = JSON.parse(text);
   const wrong = faultIn(schema, "the schema", 0);
   return wrong ? { fault: wrong } : { schema };
-}
-
-// The parser's words, with line and column for the position that it tells.
-function placed(message, text) {
-  const at = /at position (\d+)/.exec(message);
-  const words = message.replace(/ in JSON.*$| \(line.*$/s, "").replace(/^JSON\.parse: /, "");
-  if (!at) return words;
-  const before = text.slice(0, Number(at[1])).split("\n");
-  return `${words}, at line ${before.length}, column ${before.at(-1).length + 1}`;
 }
 
 function faultIn(schema, place, depth) {

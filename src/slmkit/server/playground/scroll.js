@@ -4,31 +4,31 @@ import { byId } from "./dom.js";
 
 const NEAR = 48; // pixels from the end that still count as being there
 
+// A function that goes to the end, and follows it from then on.
 export function follower() {
   const scroller = byId("scroller");
   const button = byId("to-latest");
   let following = true;
-  let asked = false;
+  let last = 0;
   const atEnd = () => scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR;
-  const go = () => {
-    asked = false;
+  const grown = () => {
     if (following) scroller.scrollTop = scroller.scrollHeight;
     button.hidden = atEnd();
   };
-  const soon = () => {
-    // The frame after the one that draws: what is new has its height by then.
-    if (!asked) requestAnimationFrame(() => requestAnimationFrame(go));
-    asked = true;
-  };
-  const now = () => ((following = true), soon());
-  let last = 0;
   const scrolled = () => {
     const back = scroller.scrollTop < last; // by hand; text that grows moves nothing
     last = scroller.scrollTop;
     if (back || atEnd()) following = atEnd();
     button.hidden = atEnd();
   };
+  const follow = () => {
+    following = true;
+    grown();
+  };
+  const sizes = new ResizeObserver(grown);
+  sizes.observe(byId("thread"));
+  sizes.observe(scroller);
   scroller.addEventListener("scroll", scrolled, { passive: true });
-  button.addEventListener("click", now);
-  return { soon, now };
+  button.addEventListener("click", follow);
+  return follow;
 }

@@ -66,6 +66,7 @@ export function reader(ended = () => {}) {
       if (waiting === 0) finish();
     },
     stop() {
+      if (stopped) return;
       speech.cancel();
       finish();
     },

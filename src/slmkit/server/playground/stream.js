@@ -34,7 +34,7 @@ export async function* pieces(body) {
     const chunk = parsed(text);
     if (chunk.error) {
       const { message, code, param, status } = chunk.error;
-      throw new Fault(message ?? "the server gave up", { status: status ?? 500, code, param });
+      throw new Fault(message ?? "The server gave up", { status: status ?? 500, code, param });
     }
     const choice = chunk.choices?.[0];
     yield {
@@ -45,7 +45,7 @@ export async function* pieces(body) {
       timing: chunk.timing ?? chunk.usage?.timing ?? null,
     };
   }
-  throw new Fault("the answer broke off: the server closed the connection");
+  throw new Fault("The answer broke off: the server closed the connection");
 }
 
 async function* reached(stream) {
@@ -53,7 +53,7 @@ async function* reached(stream) {
     yield* stream;
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Fault("the answer broke off: the connection to the server is gone");
+    throw new Fault("The answer broke off: the connection to the server is gone");
   }
 }
 
@@ -61,7 +61,7 @@ function parsed(text) {
   try {
     return JSON.parse(text);
   } catch {
-    throw new Fault("the answer broke off: the server sent something that is no JSON", { status: 502 });
+    throw new Fault("The answer broke off: the server sent something that is no JSON", { status: 502 });
   }
 }
 
