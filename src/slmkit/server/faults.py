@@ -74,7 +74,9 @@ def install(app: FastAPI) -> None:
         if error.status_code == 404:
             message = f"there is nothing at {shown(http.url.path)}; /docs lists what there is"
         elif error.status_code == 405:
-            message = f"{http.method} is not for {shown(http.url.path)}; it takes {(error.headers or {}).get('Allow', '')}"
+            message = (
+                f"{http.method} is not for {shown(http.url.path)}; it takes {(error.headers or {}).get('Allow', '')}"
+            )
         answer = reply(Fault(error.status_code, message), http.url.path)
         answer.headers.update(error.headers or {})
         return answer
