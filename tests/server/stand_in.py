@@ -108,7 +108,7 @@ def error(status: int, message: str, param: str | None = None, code: str | None 
 
 
 def stand_in(key: str | None = None, pace_s: float = 0.002) -> FastAPI:
-    """The app; `app.state.asked` has the bodies it was asked with, `app.state.stopped` how many answers were cut short."""
+    """The app. `app.state.asked` has the bodies it was asked with, `app.state.stopped` counts answers cut short."""
     app = FastAPI(openapi_url=None)
     app.state.asked = []
     app.state.stopped = 0

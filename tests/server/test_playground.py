@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 from browser import CHROMIUM, Visitor, needs_chromium, visitor
+from in_page import FAINT, FITS, GIVE_FILE, NO_SPEECH, UNNAMED, VOICES
 
 pytest.importorskip("fastapi", reason="the server needs fastapi: pip install 'slmkit[server]'")
 pytest.importorskip("uvicorn", reason="the server needs uvicorn: pip install 'slmkit[server]'")
 Image = pytest.importorskip("PIL.Image", reason="images need Pillow: pip install 'slmkit[vision]'")
 needs_chromium()
 
-from playwright.sync_api import Browser, expect, sync_playwright
-from stand_in import STORY, served, stand_in
+from playwright.sync_api import Browser, expect, sync_playwright  # noqa: E402
+from stand_in import STORY, served, stand_in  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -224,18 +225,6 @@ def test_images_are_picked_pasted_and_dropped_then_sent(come, scripted, app, pic
     part = {"type": "image_url", "image_url": {"url": data}}
     assert app.state.asked[-1]["messages"][-1]["content"] == [part, part, {"type": "text", "text": "What is it?"}]
     expect(you.see("#images")).to_be_hidden()
-
-
-# An event with a file in it, as the system's clipboard or file manager makes it.
-GIVE_FILE = """async ([kind, url]) => {
-  const bytes = Uint8Array.from(atob(url.split(",")[1]), (c) => c.charCodeAt(0));
-  const data = new DataTransfer();
-  data.items.add(new File([bytes], "red.png", { type: "image/png" }));
-  const options = { bubbles: true, cancelable: true };
-  const event = kind === "paste" ? new ClipboardEvent(kind, { ...options, clipboardData: data })
-                                 : new DragEvent(kind, { ...options, dataTransfer: data });
-  (kind === "paste" ? document.getElementById("prompt") : document.body).dispatchEvent(event);
-}"""
 
 
 def test_a_model_without_images_says_so_where_the_answer_would_be(come, scripted, picture):
@@ -454,24 +443,10 @@ def test_a_character_of_several_tokens_is_shown_once_and_whole(come, scripted):
 
 # Reading aloud
 
-VOICE = """
-window.spokenAloud = [];
-class Utterance extends EventTarget { constructor(text) { super(); this.text = text; } }
-const voices = [{ name: "Far", lang: "en-US", localService: false }, { name: "Near", lang: "en-US", localService: true }];
-const speech = {
-  getVoices: () => voices,
-  addEventListener() {},
-  speak(it) { spokenAloud.push([it.text, it.voice?.name]); setTimeout(() => it.dispatchEvent(new Event("end")), 5); },
-  cancel() { spokenAloud.push(["(stopped)"]); },
-};
-Object.defineProperty(window, "speechSynthesis", { value: speech });
-window.SpeechSynthesisUtterance = Utterance;
-"""
-
 
 def with_voice(come: Any, address: str) -> Visitor:
     you: Visitor = come(address)
-    you.page.add_init_script(VOICE)
+    you.page.add_init_script(VOICES)
     you.visit()
     return you
 
@@ -503,7 +478,7 @@ def test_one_answer_is_read_on_demand_without_marks_and_code(come, scripted):
 
 def test_without_a_voice_the_switch_says_why(come, address):
     you = come(address)
-    you.page.add_init_script("Object.defineProperty(window, 'speechSynthesis', { value: undefined })")
+    you.page.add_init_script(NO_SPEECH)
     you.visit()
     you.page.click("#aloud")
     expect(you.see("#toast")).to_contain_text("has no voices")
@@ -623,11 +598,7 @@ def test_every_control_has_a_name_and_the_page_its_landmarks(come, scripted, pic
     you.page.click("#compare")
     you.page.click("#tokens")
     you.ask("markdown")
-    unnamed = you.page.evaluate("""() => [...document.querySelectorAll("button, input, select, textarea, a[href], img, [role=region]")]
-      .filter((it) => it.checkVisibility())
-      .filter((it) => !(it.getAttribute("aria-label") || it.labels?.length || it.textContent.trim() || it.alt !== undefined && it.hasAttribute("alt")))
-      .map((it) => it.outerHTML)""")  # fmt: skip
-    assert unnamed == []
+    assert you.page.evaluate(UNNAMED) == []
     for role in ("main", "navigation", "heading"):
         assert you.page.get_by_role(role).count() > 0
     assert you.page.get_by_role("complementary").count() == 2
@@ -647,29 +618,6 @@ def test_a_screen_reader_hears_sentences_and_the_end(come, scripted):
     expect(you.see("#status")).to_have_text("The answer is complete")
 
 
-CONTRAST = """() => {
-  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-  const luminance = (colour) => {
-    canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
-    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const behind = (it) => {
-    for (; it; it = it.parentElement) {
-      const { backgroundColor } = getComputedStyle(it);
-      if (!/rgba\\(.*, 0\\)|transparent/.test(backgroundColor)) return backgroundColor;
-    }
-    return getComputedStyle(document.body).backgroundColor;
-  };
-  const texts = [...document.querySelectorAll("body *")].filter((it) =>
-    it.checkVisibility({ opacityProperty: true }) && !it.closest(".unseen, :disabled") && [...it.childNodes].some((n) => n.nodeType === 3 && n.data.trim()));
-  return texts.map((it) => {
-    const [a, b] = [luminance(getComputedStyle(it).color), luminance(behind(it))].sort((x, y) => y - x);
-    return [(a + 0.05) / (b + 0.05), it.className + " " + it.textContent.slice(0, 40)];
-  }).filter(([ratio]) => ratio < 4.5);
-}"""  # fmt: skip
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_colours_follow_the_system_and_every_text_has_contrast(come, scripted, scheme):
     you = come(scripted, color_scheme=scheme)
@@ -683,7 +631,7 @@ def test_the_colours_follow_the_system_and_every_text_has_contrast(come, scripte
     you.page.click("#json")
     you.ask("A story")
     you.ask("fail midway")
-    assert you.page.evaluate(CONTRAST) == []
+    assert you.page.evaluate(FAINT) == []
 
 
 def is_dark(you: Visitor) -> bool:
@@ -705,8 +653,7 @@ def test_a_phone_has_everything_and_never_scrolls_sideways(come, scripted):
     you = come(scripted, viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True)
 
     def fits() -> bool:
-        return bool(you.page.evaluate("""() => [document.documentElement, document.querySelector("#scroller"), document.querySelector("#options"), document.querySelector("#history")]
-          .every((it) => it.scrollWidth <= it.clientWidth || it.clientWidth === 0) && visualViewport.width <= 360"""))  # fmt: skip
+        return bool(you.page.evaluate(FITS))
 
     assert fits()
     you.page.click("#compare")

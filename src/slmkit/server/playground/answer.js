@@ -27,7 +27,7 @@ export function answerView(answer, { regenerate, reveal, rivals }) {
 
   const draw = () => {
     asked = false;
-    const working = answer.state === "waiting" || answer.state === "running";
+    const working = ["queued", "waiting", "running"].includes(answer.state);
     node.setAttribute("aria-busy", String(working));
     node.classList.toggle("working", working);
     drawBody(working);

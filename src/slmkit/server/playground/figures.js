@@ -24,10 +24,14 @@ export function figuresOf({ usage, timing, tokens }) {
 const seconds = (s) => (s < 1 ? `${Math.round(s * 1000)} ms` : `${s.toFixed(s < 10 ? 2 : 1)} s`);
 const perSecond = (rate) => `${rate.toFixed(rate < 100 ? 1 : 0)} tokens/s`;
 
+const CLEARLY = 0.02; // closer than that, neither is the better one
+
 // The line under an answer. rivals: figures of the answers beside it; the better number of each kind is set off.
 export function figuresLine(figures, rivals = []) {
   const { count, first, total, rate, read, cached } = figures;
-  const best = (name, better) => rivals.length > 0 && rivals.every((rival) => rival[name] !== null && better(figures[name], rival[name]));
+  const apart = (a, b) => Math.abs(a - b) > CLEARLY * b;
+  const best = (name, better) =>
+    rivals.length > 0 && rivals.every(({ [name]: other }) => other !== null && better(figures[name], other) && apart(figures[name], other));
   const part = (name, text, title, better) =>
     figures[name] !== null && el("li", { "data-figure": name, class: better && best(name, better) && "best", title }, text);
   const less = (a, b) => a < b;
