@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 import slmkit
 from slmkit.server import faults
-from slmkit.server.openai import models
+from slmkit.server.openai import chat, models
 from slmkit.server.service import Service
 
 
@@ -30,4 +30,5 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     faults.install(app)
     app.include_router(models.routes(service))
+    app.include_router(chat.routes(service))
     return app

@@ -276,7 +276,9 @@ def _written(call: Call) -> str:
     return f'{{"name": {json.dumps(call.name)}, "arguments": {arguments}}}'
 
 
-def _described(messages: tuple[Message, ...], tools: Sequence[Tool], choice: str, parallel: bool) -> tuple[Message, ...]:
+def _described(
+    messages: tuple[Message, ...], tools: Sequence[Tool], choice: str, parallel: bool
+) -> tuple[Message, ...]:
     """The conversation with the functions at the end of its system message."""
     lines = [
         json.dumps({"name": t.name, "description": t.description, "parameters": t.parameters}, ensure_ascii=False)
