@@ -1,4 +1,4 @@
-"""What a backend yields while it answers: Started, PromptRead if asked, then Chunks and one Finished for each choice."""
+"""What a backend yields while it answers: Started, PromptRead if asked, Chunks, and one Finished for each choice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ class Logprob:
 
 @dataclass(frozen=True)
 class TokenInfo:
-    """One token: its id, its log probability and, if asked for, the likeliest alternatives.   text, data: as Logprob's."""
+    """One token: its id, its log probability and, if asked for, the likeliest alternatives.
+
+    text, data: as Logprob's.
+    """
 
     id: int
     text: str

@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
@@ -44,3 +44,15 @@ def base_url() -> Iterator[str]:
 def http(base_url) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=base_url, timeout=60) as client:
         yield client
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Service], httpx.Client]]:
+    """Starts a server for a service of the test's own and gives a client for it."""
+    with ExitStack() as running_now:
+
+        def start(service: Service) -> httpx.Client:
+            url = running_now.enter_context(running(service))
+            return running_now.enter_context(httpx.Client(base_url=url, timeout=60))
+
+        yield start

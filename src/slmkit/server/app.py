@@ -32,4 +32,5 @@ def create_app(service: Service) -> FastAPI:
     faults.install(app)
     app.add_middleware(Drain, service=service)
     app.include_router(models.routes(service))
+    app.include_router(chat.routes(service))
     return app

@@ -93,8 +93,12 @@ def install(app: FastAPI) -> None:
 
 def _invalid(error: RequestValidationError) -> Fault:
     """The first thing that is wrong with a body, with where it stands."""
-    first, *others = error.errors()
-    where = _place(first["loc"], error.body)
+    errors = error.errors()
+    places = [_place(each["loc"], error.body) for each in errors]
+    # of several kinds that were tried for one value, what fits best got furthest
+    tried = [n for n, place in enumerate(places) if place[: len(places[0])] == places[0]]
+    at = max(tried, key=lambda n: len(places[n]))
+    first, where = errors[at], places[at]
     kind, param = first["type"], ".".join(where)
     if kind == "json_invalid":
         return Fault(400, f"the body is no JSON ({first.get('ctx', {}).get('error', first['msg'])})", "invalid_json")
@@ -105,7 +109,7 @@ def _invalid(error: RequestValidationError) -> Fault:
     if kind == "extra_forbidden":
         return Fault(400, f"{param} is not supported here; leave it out", "unsupported_parameter", param)
     given = "" if isinstance(first.get("input"), (dict, list)) else f" is {shown(first.get('input'))};"
-    told = [each["msg"] for each in (first, *others) if _place(each["loc"], error.body) == where]  # one for each kind
+    told = [each["msg"] for each, place in zip(errors, places, strict=True) if place == where]
     words = " or ".join(dict.fromkeys(msg.removeprefix("Value error, ").removeprefix("Input ") for msg in told))
     return Fault(400, f"{param or 'the body'}{given} it {words[:1].lower()}{words[1:]}", "invalid_value", param)
 
