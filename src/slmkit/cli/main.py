@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # Each verb is the file of that name in this folder: add_arguments(parser), run(args) -> exit code.
 VERBS = {
     "run": "answer a prompt, or chat",
+    "create": "make a model of your own from a Modelfile",
     "pull": "fetch a model from the hub",
     "list": "list the models that run here without a download",
     "show": "show what a model is, what its files hold, and the memory it needs",

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 import slmkit
 from slmkit.server import faults
 from slmkit.server.drain import Drain
+from slmkit.server.ollama import router as ollama
 from slmkit.server.openai import models
 from slmkit.server.service import Service
 
@@ -32,4 +33,5 @@ def create_app(service: Service) -> FastAPI:
     faults.install(app)
     app.add_middleware(Drain, service=service)
     app.include_router(models.routes(service))
+    app.include_router(ollama.routes(service))
     return app
