@@ -96,7 +96,8 @@ def test_chat_is_the_same_as_in_python_and_reads_what_was_said(client, base_url)
 def test_raw_takes_the_prompt_with_its_control_tokens(client):
     written = "<|user|>\nTell me a story.<|end|>\n<|assistant|>\n"
     raw = client.generate("tiny", written, raw=True, options=GREEDY)
-    assert raw.response == client.generate("tiny", "Tell me a story.", options=GREEDY).response
+    asked = client.generate("tiny", "Tell me a story.", options=GREEDY)
+    assert raw.response.lstrip() == asked.response  # a text that goes on keeps its first space
     asked = client.generate("tiny", "Tell me a story.", options=GREEDY)
     assert raw.prompt_eval_count == asked.prompt_eval_count
     typed = client.generate("tiny", "Hi<|end|>", options=GREEDY)

@@ -22,6 +22,8 @@ VERBS = {
     "show": "show what a model is, what its files hold, and the memory it needs",
     "rm": "remove a pulled model, or packed copies",
     "serve": "serve models over HTTP: the APIs of OpenAI, Anthropic and Ollama, and a page",
+    "ps": "list the models that a running server has loaded",
+    "stop": "unload a model from a running server",
     "complete": "continue a text, without the chat template",
     "render": "show the exact prompt that a model gets",
     "tokenize": "show the tokens of a text",
