@@ -235,6 +235,8 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
     config, tokenizer = source.config, source.tokenizer
     tokenizer.require_fit(config.vocab_size)
     defaults, stops = source.defaults, source.stop_ids
+    if source.adapters:
+        options = replace(options, adapters={**source.adapters, **(options.adapters or {})})
     planned = plan_weights(source.tensors, source.expected, options.quantize)
     adapters = open_adapters(options, source, progress, notice)
     n_bytes = planned.n_bytes + sum(adapter.n_bytes for adapter in adapters.values())

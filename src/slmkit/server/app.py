@@ -1,4 +1,4 @@
-"""The application: one service behind the routes of several APIs."""
+"""The application: one service behind the routes of several APIs, and a page."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 import slmkit
-from slmkit.server import faults
+from slmkit.server import faults, health, logs, metrics, pages, security
+from slmkit.server.anthropic import messages
 from slmkit.server.drain import Drain
-from slmkit.server.openai import models
+from slmkit.server.ollama import router as ollama
+from slmkit.server.openai import chat, models
+from slmkit.server.record import Recorder
 from slmkit.server.service import Service
 
 
@@ -31,6 +34,11 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     faults.install(app)
     app.add_middleware(Drain, service=service)
-    app.include_router(models.routes(service))
-    app.include_router(chat.routes(service))
+    security.install(app, service.options)
+    app.add_middleware(Recorder, done=(service.metrics.note, logs.write))
+    app.include_router(health.routes(service))
+    app.include_router(metrics.routes(service.metrics))
+    pages.playground(app)  # before Ollama's greeting at the same place
+    for routes in (models.routes, chat.routes, messages.routes, ollama.routes):
+        app.include_router(routes(service))
     return app
