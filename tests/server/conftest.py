@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 
 from slmkit.options import LoadOptions
+from slmkit.server import connections
 from slmkit.server.app import create_app
 from slmkit.server.service import Service
 from slmkit.server.settings import ServeOptions
@@ -22,7 +23,9 @@ from slmkit.server.settings import ServeOptions
 def running(service: Service) -> Iterator[str]:
     """The base URL of a server that runs in a thread of this process."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(service), log_level="warning", lifespan="on"))
+    options = service.options
+    config = connections.config(create_app(service), options.max_connections, options.client_timeout, lifespan="on")
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     while not server.started:
@@ -40,7 +43,7 @@ def base_url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture()
+@pytest.fixture
 def http(base_url) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=base_url, timeout=60) as client:
         yield client

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 import slmkit
-from slmkit.server import faults
+from slmkit.server import faults, health, logs, metrics, security
 from slmkit.server.openai import models
+from slmkit.server.record import Recorder
 from slmkit.server.service import Service
 
 
@@ -19,15 +20,21 @@ def create_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        sweeper = asyncio.create_task(service.fleet.sweep())
+        tasks = [asyncio.create_task(service.fleet.sweep()), asyncio.create_task(service.preload())]
         try:
             yield
         finally:
-            sweeper.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await service.fleet.close()
 
     app = FastAPI(title="slmkit", version=slmkit.__version__, lifespan=lifespan)
     app.state.service = service
     faults.install(app)
+    security.install(app, service.options)
+    app.add_middleware(Recorder, done=(service.metrics.note, logs.write))
+    app.include_router(health.routes(service))
+    app.include_router(metrics.routes(service.metrics))
     app.include_router(models.routes(service))
     return app

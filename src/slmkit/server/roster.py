@@ -35,6 +35,10 @@ class Roster:
         """served: what the server was started with, paths too."""
         self._served = {served_id(name): name for name in served}
 
+    def served(self) -> tuple[str, ...]:
+        """What requests call the models that the server was started with."""
+        return tuple(self._served)
+
     def list(self) -> list[Listed]:
         """Every model, those served first."""
         here = {model.name: model for model in installed(lambda _: None)}

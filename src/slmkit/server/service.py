@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import slmkit
-from slmkit.errors import OptionError
-from slmkit.events import Event
+from slmkit.errors import OptionError, SlmError
+from slmkit.events import Chunk, Event
 from slmkit.model import Model
 from slmkit.options import LoadOptions
 from slmkit.request import Request
+from slmkit.server import record
 from slmkit.server.fleet import FOREVER, Fleet
-from slmkit.server.roster import Listed, Roster
+from slmkit.server.metrics import Metrics
+from slmkit.server.roster import Listed, Roster, served_id
 from slmkit.server.settings import ServeOptions
 from slmkit.untrusted import shown
 
+log = logging.getLogger("slmkit.server")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -29,6 +34,7 @@ class Service:
         self.options, self.load_options = options, load_options
         self.roster = Roster(served)
         self.fleet = Fleet(self._open, seconds(options.keep_alive, "keep_alive"))
+        self.metrics = Metrics(self._loaded, options.max_connections)
         self.is_draining = False
 
     def _open(self, name: str) -> Model:
@@ -41,15 +47,33 @@ class Service:
         async with self.fleet.use(listed.name, keep_alive_s) as model:
             yield model
 
-    async def answer(
-        self, id: str, request: Request, keep_alive_s: float | None = None
-    ) -> AsyncGenerator[Event, None]:
-        """The events of one answer, Started first. Closing the generator, or cancelling its task, cancels the request."""
+    async def answer(self, id: str, request: Request, keep_alive_s: float | None = None) -> AsyncGenerator[Event, None]:
+        """The events of one answer, Started first. Closing the generator, or cancelling its task, cancels it."""
         if request.deadline_s is None and self.options.deadline is not None:
             request = replace(request, deadline_s=self.options.deadline)
-        async with self.model(id, keep_alive_s) as model:
-            async for event in model.aevents(request):
-                yield event
+        listed = await self.find(id)
+        said = record.current().texts if self.options.log_prompts else None
+        if said is not None:
+            said += [request.prompt or "\n".join(f"{m.role}: {m.content}" for m in request.messages or ()), ""]
+        with self.metrics.request(listed.id) as watch:
+            async with (
+                self.fleet.use(listed.name, keep_alive_s) as model,
+                aclosing(model.aevents(request)) as events,
+            ):
+                async for event in events:
+                    watch.see(event)
+                    if said is not None and isinstance(event, Chunk):
+                        said[-1] += event.text
+                    yield event
+
+    async def preload(self) -> None:
+        """Load the first model that the server was started with. Until it is there, the server is not ready."""
+        for id in self.roster.served()[:1]:
+            try:
+                async with self.model(id):
+                    pass
+            except SlmError as error:
+                log.error("%s cannot be loaded: %s", id, error)
 
     async def find(self, id: str) -> Listed:
         """What the name of a request stands for.   Raises ModelNotFound."""
@@ -58,6 +82,11 @@ class Service:
     async def list(self) -> list[Listed]:
         """Every model that can be asked for."""
         return await asyncio.to_thread(self.roster.list)
+
+    def _loaded(self) -> Iterator[tuple[str, Any, int]]:
+        """For metrics: name, backend and requests under way of each loaded model."""
+        for berth in self.fleet.berths:
+            yield served_id(berth.name), berth.model.backend, berth.users
 
 
 def seconds(text: str | float, name: str) -> float:
