@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 import slmkit
 from slmkit.server import faults, health, logs, metrics, security
+from slmkit.server.anthropic import messages
 from slmkit.server.openai import models
 from slmkit.server.record import Recorder
 from slmkit.server.service import Service
@@ -37,4 +38,5 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(health.routes(service))
     app.include_router(metrics.routes(service.metrics))
     app.include_router(models.routes(service))
+    app.include_router(messages.routes(service))
     return app
