@@ -20,6 +20,7 @@ VERBS = {
     "list": "list the models that run here without a download",
     "show": "show what a model is, what its files hold, and the memory it needs",
     "rm": "remove a pulled model, or packed copies",
+    "serve": "serve models over HTTP: the APIs of OpenAI, Anthropic and Ollama, and a page",
     "complete": "continue a text, without the chat template",
     "render": "show the exact prompt that a model gets",
     "tokenize": "show the tokens of a text",

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 import slmkit
 from slmkit.server import faults, health, logs, metrics, security
 from slmkit.server.anthropic import messages
+from slmkit.server.drain import Drain
 from slmkit.server.openai import models
 from slmkit.server.record import Recorder
 from slmkit.server.service import Service
@@ -21,18 +22,17 @@ def create_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(service.fleet.sweep()), asyncio.create_task(service.preload())]
+        sweeper = asyncio.create_task(service.fleet.sweep())
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            sweeper.cancel()
             await service.fleet.close()
 
     app = FastAPI(title="slmkit", version=slmkit.__version__, lifespan=lifespan)
     app.state.service = service
     faults.install(app)
+    app.add_middleware(Drain, service=service)
     security.install(app, service.options)
     app.add_middleware(Recorder, done=(service.metrics.note, logs.write))
     app.include_router(health.routes(service))

@@ -77,6 +77,11 @@ class Fleet:
             if berth.is_expired:
                 await self._unload(berth)
 
+    def add(self, name: str, model: Model) -> None:
+        """Take charge of a model that was opened elsewhere."""
+        self._berths[name] = Berth(name, model, self.keep_alive_s)
+        self.has_loaded = True
+
     async def unload(self, name: str) -> bool:
         """Let an idle model go now; one in use goes when its requests have ended.   Returns whether it was loaded."""
         berth = self._berths.get(name)

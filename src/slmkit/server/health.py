@@ -40,7 +40,7 @@ def routes(service: Service) -> APIRouter:
     @router.get("/v1/metadata")
     async def metadata() -> dict[str, Any]:
         loaded = {served_id(berth.name): berth.model.describe() for berth in service.fleet.berths}
-        served = service.roster.served()
+        served = service.roster.served
         return {
             "version": slmkit.__version__,
             "assetInfo": [],

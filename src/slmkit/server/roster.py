@@ -33,24 +33,20 @@ class Roster:
 
     def __init__(self, served: tuple[str, ...]) -> None:
         """served: what the server was started with, paths too."""
-        self._served = {served_id(name): name for name in served}
-
-    def served(self) -> tuple[str, ...]:
-        """What requests call the models that the server was started with."""
-        return tuple(self._served)
+        self.served = {served_id(name): name for name in served}
 
     def list(self) -> list[Listed]:
         """Every model, those served first."""
         here = {model.name: model for model in installed(lambda _: None)}
-        served = [Listed(id, name, _facts(here.get(name))) for id, name in self._served.items()]
-        others = [m for m in here.values() if not m.problem and m.name not in self._served.values()]
+        served = [Listed(id, name, _facts(here.get(name))) for id, name in self.served.items()]
+        others = [m for m in here.values() if not m.problem and m.name not in self.served.values()]
         return served + [Listed(m.name, m.name, _facts(m)) for m in others]
 
     def find(self, id: str) -> Listed:
         """The model of a request.   Raises ModelNotFound, with what there is."""
         plain = id.removesuffix(LATEST)
-        if plain in self._served:  # without a look at every folder
-            return Listed(plain, self._served[plain], {})
+        if plain in self.served:  # without a look at every folder
+            return Listed(plain, self.served[plain], {})
         there = self.list()
         for listed in there:
             if plain in (listed.id, listed.id.removesuffix(LATEST)):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import slmkit
-from slmkit.errors import OptionError, SlmError
+from slmkit.errors import OptionError
 from slmkit.events import Chunk, Event
 from slmkit.model import Model
 from slmkit.options import LoadOptions
@@ -22,8 +22,9 @@ from slmkit.server.roster import Listed, Roster, served_id
 from slmkit.server.settings import ServeOptions
 from slmkit.untrusted import shown
 
-log = logging.getLogger("slmkit.server")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([+-]?)((?:\d+\.?\d*(?:ns|us|ms|s|m|h))+|\d+\.?\d*)")
+_PART = re.compile(r"(\d+\.?\d*)(ns|us|ms|s|m|h)")
 
 
 class Service:
@@ -35,7 +36,8 @@ class Service:
         self.roster = Roster(served)
         self.fleet = Fleet(self._open, seconds(options.keep_alive, "keep_alive"))
         self.metrics = Metrics(self._loaded, options.max_connections)
-        self.is_draining = False
+        self.is_draining = False  # no new requests; server/drain.py
+        self.n_under_way = 0  # requests of any kind
 
     def _open(self, name: str) -> Model:
         return slmkit.load(name, **vars(replace(self.load_options, offline=True)))
@@ -66,15 +68,6 @@ class Service:
                         said[-1] += event.text
                     yield event
 
-    async def preload(self) -> None:
-        """Load the first model that the server was started with. Until it is there, the server is not ready."""
-        for id in self.roster.served()[:1]:
-            try:
-                async with self.model(id):
-                    pass
-            except SlmError as error:
-                log.error("%s cannot be loaded: %s", id, error)
-
     async def find(self, id: str) -> Listed:
         """What the name of a request stands for.   Raises ModelNotFound."""
         return await asyncio.to_thread(self.roster.find, id)
@@ -90,15 +83,12 @@ class Service:
 
 
 def seconds(text: str | float, name: str) -> float:
-    """A time as people and clients of Ollama write it: 5m, 30s, 1h, a number of seconds; below 0 is FOREVER."""
+    """A time as people and clients of Ollama write it: 5m, 1h30m, a number of seconds; below 0 is FOREVER."""
     if isinstance(text, (int, float)) and not isinstance(text, bool):
-        return float(text) if text >= 0 else FOREVER
-    word = str(text).strip()
-    unit = next((u for u in ("ms", "s", "m", "h") if word.endswith(u)), "")
-    try:
-        number = float(word.removesuffix(unit)) * _UNITS.get(unit, 1.0)
-    except ValueError:
-        number = float("nan")
-    if number != number or number == float("inf"):
-        raise OptionError(f"{name} is {shown(text)}; it takes a time such as 30s, 5m or 2h, 0, or -1 for ever")
-    return number if number >= 0 else FOREVER
+        text = f"{text:.9f}"
+    found = _DURATION.fullmatch(str(text).strip()[:40])
+    if found is None:
+        raise OptionError(f"{name} is {shown(text)}; it takes a time such as 30s, 5m or 1h30m, 0, or -1 for ever")
+    parts = _PART.findall(found[2])
+    total = sum(float(number) * _UNITS[unit] for number, unit in parts) if parts else float(found[2])
+    return FOREVER if found[1] == "-" and total else total

@@ -39,4 +39,7 @@ class ServeOptions(Checked):
         "fetch images from http(s) URLs in requests; data URLs are always read", bool, default=False
     )
     deadline: float | None = option("most seconds of one request", float, 0.001)
+    drain: float = option(
+        "most seconds that requests under way may go on once the server is told to stop", float, 0, default=25.0
+    )
     log_prompts: bool = option("write prompts and answers to the log", bool, default=False)
