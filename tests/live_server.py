@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from slmkit.server import connections
 from slmkit.server.app import create_app
 from slmkit.server.service import Service
 
@@ -18,7 +19,9 @@ from slmkit.server.service import Service
 def running(service: Service) -> Iterator[str]:
     """The base URL of a server that runs in a thread of this process."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(service), log_level="warning", lifespan="on"))
+    options = service.options
+    config = connections.config(create_app(service), options.max_connections, options.client_timeout, lifespan="on")
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     while not server.started:

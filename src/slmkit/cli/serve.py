@@ -33,10 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from slmkit.server.keys import keys_of, require_guarded
     from slmkit.server.process import bind, serve, url_of
     from slmkit.server.service import Service
 
     options, load_options = at_address(args), effective(LoadOptions, args)
+    require_guarded(options, keys_of(options))
     names = tuple(dict.fromkeys(args.models)) or ("tiny",)
     for name in names:
         refuse_prompt(name)

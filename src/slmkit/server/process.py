@@ -11,6 +11,7 @@ from types import FrameType
 import uvicorn
 
 from slmkit.errors import RequestError
+from slmkit.server import connections, logs
 from slmkit.server.app import create_app
 from slmkit.server.service import Service
 from slmkit.untrusted import shown
@@ -41,13 +42,14 @@ def url_of(listener: socket.socket) -> str:
 
 def serve(service: Service, listener: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until a signal ends it.   ready: called once requests are taken."""
-    config = uvicorn.Config(
+    logs.install()
+    options, closing_s = service.options, 1 + round(CLOSING_S)
+    config = connections.config(
         create_app(service),
+        options.max_connections,
+        options.client_timeout,
         lifespan="on",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=1 + round(CLOSING_S),
+        timeout_graceful_shutdown=closing_s,
     )
     _Server(config, service, ready).run(sockets=[listener])
 

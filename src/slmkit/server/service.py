@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import slmkit
 from slmkit.errors import OptionError
-from slmkit.events import Event
+from slmkit.events import Chunk, Event
 from slmkit.model import Model
 from slmkit.options import LoadOptions
 from slmkit.request import Request
+from slmkit.server import record
 from slmkit.server.fleet import FOREVER, Fleet
-from slmkit.server.roster import Listed, Roster
+from slmkit.server.metrics import Metrics
+from slmkit.server.roster import Listed, Roster, served_id
 from slmkit.server.settings import ServeOptions
 from slmkit.untrusted import shown
 
@@ -32,6 +35,7 @@ class Service:
         self.options, self.load_options = options, load_options
         self.roster = Roster(served)
         self.fleet = Fleet(self._open, seconds(options.keep_alive, "keep_alive"))
+        self.metrics = Metrics(self._loaded, options.max_connections)
         self.is_draining = False  # no new requests; server/drain.py
         self.n_under_way = 0  # requests of any kind
 
@@ -49,9 +53,20 @@ class Service:
         """The events of one answer, Started first. Closing the generator or cancelling its task cancels the request."""
         if request.deadline_s is None and self.options.deadline is not None:
             request = replace(request, deadline_s=self.options.deadline)
-        async with self.model(id, keep_alive_s) as model:
-            async for event in model.aevents(request):
-                yield event
+        listed = await self.find(id)
+        said = record.current().texts if self.options.log_prompts else None
+        if said is not None:
+            said += [request.prompt or "\n".join(f"{m.role}: {m.content}" for m in request.messages or ()), ""]
+        with self.metrics.request(listed.id) as watch:
+            async with (
+                self.fleet.use(listed.name, keep_alive_s) as model,
+                aclosing(model.aevents(request)) as events,
+            ):
+                async for event in events:
+                    watch.see(event)
+                    if said is not None and isinstance(event, Chunk):
+                        said[-1] += event.text
+                    yield event
 
     async def find(self, id: str) -> Listed:
         """What the name of a request stands for.   Raises ModelNotFound."""
@@ -60,6 +75,11 @@ class Service:
     async def list(self) -> list[Listed]:
         """Every model that can be asked for."""
         return await asyncio.to_thread(self.roster.list)
+
+    def _loaded(self) -> Iterator[tuple[str, Any, int]]:
+        """For metrics: name, backend and requests under way of each loaded model."""
+        for berth in self.fleet.berths:
+            yield served_id(berth.name), berth.model.backend, berth.users
 
 
 def seconds(text: str | float, name: str) -> float:
