@@ -1,4 +1,4 @@
-"""The playground's files as a server sends them; test_playground.py looks at the page itself."""
+"""The playground's files as a server sends them; playground/ looks at the page itself."""
 
 from __future__ import annotations
 
