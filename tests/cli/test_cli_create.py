@@ -89,7 +89,9 @@ def test_a_modelfile_that_is_missing_or_no_text_is_one_sentence(real_slm, modelf
 def test_what_a_modelfile_says_can_be_written_down_again():
     from slmkit.weights.ollama.modelfile import parse
 
-    text = 'FROM tiny\nPARAMETER stop "a b"\nPARAMETER stop " c"\nPARAMETER top_k 3\nSYSTEM """say "x"\nand y"""\nMESSAGE user hi\n'
+    text = 'FROM tiny\nPARAMETER stop "a b"\nPARAMETER stop " c"\nPARAMETER top_k 3\n'
+    text += 'SYSTEM """say "x"\nand y"""\nMESSAGE user hi\n'
+    text += 'SYSTEM """say "x"\nand y"""\nMESSAGE user hi\n'
     assert parse(parse(text).text()) == parse(text)
 
 
