@@ -40,7 +40,7 @@ def base_url() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture()
+@pytest.fixture
 def http(base_url) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=base_url, timeout=60) as client:
         yield client

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 import slmkit
 from slmkit.server import faults
-from slmkit.server.openai import chat, models
+from slmkit.server.openai import chat, completions, embeddings, models
 from slmkit.server.service import Service
 
 
@@ -31,4 +31,6 @@ def create_app(service: Service) -> FastAPI:
     faults.install(app)
     app.include_router(models.routes(service))
     app.include_router(chat.routes(service))
+    app.include_router(completions.routes(service))
+    app.include_router(embeddings.routes(service))
     return app

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 import slmkit
 from slmkit.errors import OptionError
@@ -50,6 +53,11 @@ class Service:
         async with self.model(id, keep_alive_s) as model:
             async for event in model.aevents(request):
                 yield event
+
+    async def embed(self, id: str, texts: Sequence[str], keep_alive_s: float | None = None) -> NDArray[np.float32]:
+        """The mean of each text's last hidden states: (texts, hidden)."""
+        async with self.model(id, keep_alive_s) as model:
+            return await asyncio.to_thread(model.embed, texts)
 
     async def find(self, id: str) -> Listed:
         """What the name of a request stands for.   Raises ModelNotFound."""
