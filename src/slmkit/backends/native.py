@@ -29,6 +29,7 @@ from slmkit.sources.base import Source
 from slmkit.sources.find import open_source
 from slmkit.text.prompt import Prompt, text_prompt
 from slmkit.text.tokenizer import Tokenizer
+from slmkit.untrusted import shown
 from slmkit.vision.fetch import Fetching
 from slmkit.weights.load import Weights, experts_among, plan_weights, take_weights
 from slmkit.weights.telling import Notice, Progress
@@ -97,6 +98,15 @@ class NativeBackend:
         """The exact prompt of a conversation: text and ids."""
         return self._prompt(messages, parse_special)[0]
 
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        """The ids of a text to continue, with what the checkpoint puts before one."""
+        return text_prompt(text, self.loaded.tokenizer).ids
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """The text of ids that begin one; control tokens have none.   Raises RequestError for ids that are none."""
+        check_ids(ids, self.loaded.config.vocab_size)
+        return self.loaded.tokenizer.decode(ids)
+
     def close(self) -> None:
         """End what is running and give the memory back, also while somebody holds this; later requests are refused."""
         self._worker.close()
@@ -145,12 +155,8 @@ class NativeBackend:
         ids = prompt.ids
         if not ids:
             raise RequestError("the prompt is empty; give at least one token to continue")
-        least = 0 if request.ids is None else min(ids)  # ids of images come from _prompt alone
-        if least < 0 or max(ids) >= self.loaded.config.vocab_size:
-            raise RequestError(
-                f"token id {max(ids) if least >= 0 else least} is none of this model's: 0 to "
-                f"{self.loaded.config.vocab_size - 1}"
-            )
+        if request.ids is not None:  # ids of images come from _prompt alone
+            check_ids(ids, self.loaded.config.vocab_size)
         return ids, plan, prompt
 
     def _prompt(
@@ -286,6 +292,13 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
         prompts=open_prompts(options, source, weights, ops.NAME, kind, cache),
         image_room=ImageRoom.of(options.memory, left) if options.memory and encoding else None,
     )
+
+
+def check_ids(ids: Sequence[int], vocab_size: int) -> None:
+    """Raise RequestError for an id that is none of the model's."""
+    for id in ids:
+        if not 0 <= id < vocab_size:
+            raise RequestError(f"token id {shown(id)} is none of this model's: 0 to {vocab_size - 1}")
 
 
 def _cost_of_a_token(weights: Weights, config: Any) -> dict[str, int]:
