@@ -1,4 +1,4 @@
-"""What a backend yields while it answers: Started, then Chunks, then one Finished for each choice."""
+"""What a backend yields while it answers: Started, PromptRead if asked, Chunks, and one Finished for each choice."""
 
 from __future__ import annotations
 
@@ -14,21 +14,27 @@ class Logprob:
     """One token with its natural-log probability under the model, before any penalty or filter.
 
     text: the vocabulary's own spelling, such as `▁Hello` or `<0x0A>`; "" for an id without one.
+    data: the bytes that it adds to a text; b"" for a control token, which adds none.
     """
 
     id: int
     text: str
     logprob: float
+    data: bytes = b""
 
 
 @dataclass(frozen=True)
 class TokenInfo:
-    """One generated token: its id, its log probability and, if asked for, the likeliest alternatives."""
+    """One token: its id, its log probability and, if asked for, the likeliest alternatives.
+
+    text, data: as Logprob's.
+    """
 
     id: int
     text: str
     logprob: float | None = None
     top: tuple[Logprob, ...] = ()
+    data: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,13 @@ class Started:
 
 
 @dataclass(frozen=True)
+class PromptRead:
+    """The prompt's tokens with their log probabilities, where they were asked for; the first token has none."""
+
+    tokens: tuple[TokenInfo, ...]
+
+
+@dataclass(frozen=True)
 class Chunk:
     """New text of choice `index`. Text holds whole characters only and may be empty while tokens are held back."""
 
@@ -87,7 +100,7 @@ class Finished:
     score: float | None = None
 
 
-Event = Started | Chunk | Finished
+Event = Started | PromptRead | Chunk | Finished
 
 
 @dataclass
@@ -128,7 +141,7 @@ def collect(events: Iterator[Event]) -> Answer:
     """
     choices: dict[int, Choice] = {}
     for event in events:
-        if isinstance(event, Started):
+        if isinstance(event, (Started, PromptRead)):
             continue
         choice = choices.setdefault(event.index, Choice())
         if isinstance(event, Chunk):

@@ -7,8 +7,8 @@ import time
 
 import httpx
 import pytest
+from serving import running
 
-from conftest import running
 from slmkit.errors import OptionError
 from slmkit.options import LoadOptions
 from slmkit.server.hosts import checked_origin

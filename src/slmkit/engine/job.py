@@ -98,11 +98,12 @@ class Job:
 
     def info(self, id: int, row: F32 | None) -> TokenInfo:
         """The token's text and, where a row of log probabilities is given, its own and its best rivals'."""
+        data = self.task.tokenizer.bytes_of
         if row is None:
-            return TokenInfo(id, self._piece(id))
+            return TokenInfo(id, self._piece(id), data=data(id))
         best = likeliest(row, self.task.options.logprobs).tolist() if self.task.options.logprobs else []
-        top = tuple(Logprob(i, self._piece(i), float(row[i])) for i in best)
-        return TokenInfo(id, self._piece(id), float(row[id]), top)
+        top = tuple(Logprob(i, self._piece(i), float(row[i]), data(i)) for i in best)
+        return TokenInfo(id, self._piece(id), float(row[id]), top, data(id))
 
     def _piece(self, id: int) -> str:
         return self.task.tokenizer.id_to_piece(id) or ""

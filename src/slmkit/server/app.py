@@ -12,7 +12,7 @@ import slmkit
 from slmkit.server import faults, health, logs, metrics, security
 from slmkit.server.anthropic import messages
 from slmkit.server.drain import Drain
-from slmkit.server.openai import models
+from slmkit.server.openai import chat, models
 from slmkit.server.record import Recorder
 from slmkit.server.service import Service
 
@@ -38,5 +38,6 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(health.routes(service))
     app.include_router(metrics.routes(service.metrics))
     app.include_router(models.routes(service))
+    app.include_router(chat.routes(service))
     app.include_router(messages.routes(service))
     return app

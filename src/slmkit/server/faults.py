@@ -74,7 +74,9 @@ def install(app: FastAPI) -> None:
         if error.status_code == 404:
             message = f"there is nothing at {shown(http.url.path)}; /docs lists what there is"
         elif error.status_code == 405:
-            message = f"{http.method} is not for {shown(http.url.path)}; it takes {(error.headers or {}).get('Allow', '')}"
+            message = (
+                f"{http.method} is not for {shown(http.url.path)}; it takes {(error.headers or {}).get('Allow', '')}"
+            )
         answer = reply(Fault(error.status_code, message), http.url.path)
         answer.headers.update(error.headers or {})
         return answer
@@ -91,8 +93,12 @@ def install(app: FastAPI) -> None:
 
 def _invalid(error: RequestValidationError) -> Fault:
     """The first thing that is wrong with a body, with where it stands."""
-    first = error.errors()[0]
-    where = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
+    errors = error.errors()
+    places = [_place(each["loc"], error.body) for each in errors]
+    # of several kinds that were tried for one value, what fits best got furthest
+    tried = [n for n, place in enumerate(places) if place[: len(places[0])] == places[0]]
+    at = max(tried, key=lambda n: len(places[n]))
+    first, where = errors[at], places[at]
     kind, param = first["type"], ".".join(where)
     if kind == "json_invalid":
         return Fault(400, f"the body is no JSON ({first.get('ctx', {}).get('error', first['msg'])})", "invalid_json")
@@ -103,7 +109,23 @@ def _invalid(error: RequestValidationError) -> Fault:
     if kind == "extra_forbidden":
         return Fault(400, f"{param} is not supported here; leave it out", "unsupported_parameter", param)
     given = "" if isinstance(first.get("input"), (dict, list)) else f" is {shown(first.get('input'))};"
-    return Fault(400, f"{param or 'the body'}{given} {first['msg'][:1].lower()}{first['msg'][1:]}", "invalid_value", param)
+    told = [each["msg"] for each, place in zip(errors, places, strict=True) if place == where]
+    words = " or ".join(dict.fromkeys(msg.removeprefix("Value error, ").removeprefix("Input ") for msg in told))
+    return Fault(400, f"{param or 'the body'}{given} it {words[:1].lower()}{words[1:]}", "invalid_value", param)
+
+
+def _place(loc: tuple[int | str, ...], body: Any) -> list[str]:
+    """Where something stands in a body, without the names of kinds that were tried there."""
+    if loc[:1] != ("body",):
+        return [str(part) for part in loc if part not in ("query", "path")]
+    where: list[str] = []
+    for n, part in enumerate(loc[1:], 2):
+        is_there = part in body if isinstance(body, dict) else isinstance(body, list) and isinstance(part, int)
+        if is_there:
+            body = body[part]
+        if is_there or (n == len(loc) and isinstance(body, dict)):
+            where.append(str(part))
+    return where
 
 
 def _param(error: SlmError) -> str | None:

@@ -15,7 +15,6 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import StreamingResponse
 
 from slmkit.errors import SlmError
-from slmkit.events import Event
 
 T = TypeVar("T")
 DONE = "[DONE]"  # how OpenAI's streams end
@@ -40,7 +39,7 @@ async def whole(http: HttpRequest, work: Awaitable[T]) -> T:
         await asyncio.gather(task, watch, return_exceptions=True)
 
 
-async def gathered(events: AsyncGenerator[Event, None]) -> list[Event]:
+async def gathered(events: AsyncGenerator[T, None]) -> list[T]:
     """All events of an answer."""
     async with aclosing(events):
         return [event async for event in events]
@@ -48,8 +47,8 @@ async def gathered(events: AsyncGenerator[Event, None]) -> list[Event]:
 
 async def streamed(
     http: HttpRequest,
-    events: AsyncGenerator[Event, None],
-    write: Callable[[AsyncIterator[Event]], AsyncIterator[str]],
+    events: AsyncGenerator[T, None],
+    write: Callable[[AsyncIterator[T]], AsyncIterator[str]],
     fault: Callable[[SlmError], str],
     media_type: str,
 ) -> StreamingResponse:
@@ -60,7 +59,7 @@ async def streamed(
     """
     first = await whole(http, anext(events))
 
-    async def again() -> AsyncIterator[Event]:
+    async def again() -> AsyncIterator[T]:
         yield first
         async for event in events:
             yield event
