@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
-from serving import running
+from live_server import running
 
 from slmkit.options import LoadOptions
 from slmkit.server.service import Service

@@ -7,7 +7,7 @@ import time
 
 import httpx
 import pytest
-from serving import running
+from live_server import running
 
 from slmkit.errors import OptionError
 from slmkit.options import LoadOptions

@@ -5,17 +5,15 @@ The first model is loaded before the address is shown, others when a request nam
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from slmkit.cli import terminal
+from slmkit.cli.address import at_address
 from slmkit.cli.flags import add_flags
 from slmkit.cli.loading import Watch, add_quiet, open_model, refuse_prompt
 from slmkit.cli.settings import effective
-from slmkit.errors import OptionError
 from slmkit.options import LoadOptions
 from slmkit.server.settings import ServeOptions
-from slmkit.untrusted import shown
 
 if TYPE_CHECKING:
     import argparse
@@ -39,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from slmkit.server.process import bind, serve, url_of
     from slmkit.server.service import Service
 
-    options, load_options = _at_address(args), effective(LoadOptions, args)
+    options, load_options = at_address(args), effective(LoadOptions, args)
     require_guarded(options, keys_of(options))
     names = tuple(dict.fromkeys(args.models)) or ("tiny",)
     for name in names:
@@ -51,18 +49,6 @@ def run(args: argparse.Namespace) -> int:
         service.fleet.add(names[0], first)
         serve(service, listener, lambda: terminal.write(_announcement(url_of(listener), service)))
     return 0
-
-
-def _at_address(args: argparse.Namespace) -> ServeOptions:
-    """The options, with host and port of a host that is written as clients write it: 127.0.0.1:8000, http://..."""
-    options = effective(ServeOptions, args)
-    host = options.host.removeprefix("http://").rstrip("/")
-    if host.count(":") != 1 and not host.startswith("["):
-        return replace(options, host=host)  # an IPv6 address has several
-    host, _, port = host.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535 or not host:
-        raise OptionError(f"host is {shown(options.host)}; it takes an address, alone or with a port as 127.0.0.1:8000")
-    return replace(options, host=host.strip("[]"), port=int(port) if args.port is None else options.port)
 
 
 def _fetch(names: tuple[str, ...], options: LoadOptions, quiet: bool) -> None:

@@ -1,4 +1,4 @@
-"""The application: one service behind the routes of several APIs."""
+"""The application: one service behind the routes of several APIs, and a page."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 import slmkit
-from slmkit.server import faults, health, logs, metrics, security
+from slmkit.server import faults, health, logs, metrics, pages, security
 from slmkit.server.anthropic import messages
 from slmkit.server.drain import Drain
+from slmkit.server.ollama import router as ollama
 from slmkit.server.openai import chat, models
 from slmkit.server.record import Recorder
 from slmkit.server.service import Service
@@ -37,7 +38,7 @@ def create_app(service: Service) -> FastAPI:
     app.add_middleware(Recorder, done=(service.metrics.note, logs.write))
     app.include_router(health.routes(service))
     app.include_router(metrics.routes(service.metrics))
-    app.include_router(models.routes(service))
-    app.include_router(chat.routes(service))
-    app.include_router(messages.routes(service))
+    pages.playground(app)  # before Ollama's greeting at the same place
+    for routes in (models.routes, chat.routes, messages.routes, ollama.routes):
+        app.include_router(routes(service))
     return app

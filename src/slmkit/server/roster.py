@@ -12,6 +12,7 @@ from typing import Any
 from slmkit.catalog.installed import Installed, installed
 from slmkit.errors import ModelNotFound
 from slmkit.untrusted import shown
+from slmkit.weights.named.store import find_named
 
 LATEST = ":latest"  # what clients of Ollama add to a name
 
@@ -47,6 +48,8 @@ class Roster:
         plain = id.removesuffix(LATEST)
         if plain in self.served:  # without a look at every folder
             return Listed(plain, self.served[plain], {})
+        if named := find_named(plain):
+            return Listed(named.name, named.name, {})
         there = self.list()
         for listed in there:
             if plain in (listed.id, listed.id.removesuffix(LATEST)):

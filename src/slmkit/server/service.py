@@ -50,7 +50,7 @@ class Service:
             yield model
 
     async def answer(self, id: str, request: Request, keep_alive_s: float | None = None) -> AsyncGenerator[Event, None]:
-        """The events of one answer, Started first. Closing the generator, or cancelling its task, cancels it."""
+        """The events of one answer, Started first. Closing the generator or cancelling its task cancels the request."""
         if request.deadline_s is None and self.options.deadline is not None:
             request = replace(request, deadline_s=self.options.deadline)
         listed = await self.find(id)

@@ -1,4 +1,4 @@
-"""A server in a thread of the test's own process."""
+"""A real server on a port of its own, for tests of the server and of those that talk to it."""
 
 from __future__ import annotations
 
