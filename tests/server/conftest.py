@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
-from live_server import running
 
+from live_server import running
 from slmkit.options import LoadOptions
 from slmkit.server.service import Service
 from slmkit.server.settings import ServeOptions

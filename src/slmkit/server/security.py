@@ -14,7 +14,7 @@ from slmkit.server.limits import Bodies, Rate
 from slmkit.server.settings import ServeOptions
 
 OPEN_PLACES = ("/", "/health")
-OPEN_FOLDERS = ("/v1/health/", "/playground/")  # what probes ask, and the page, which asks for a key itself
+OPEN_FOLDERS = ("/v1/health/", "/static/")  # what probes ask, and the page, which asks for a key itself
 
 
 class Callers:
