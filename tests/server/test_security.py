@@ -132,7 +132,7 @@ def test_errors_have_the_shape_of_the_api_that_was_asked(guarded):
 
 
 def test_probes_and_the_page_need_no_key(guarded):
-    for path in ("/health", "/v1/health/live", "/", "/static/x.js"):
+    for path in ("/health", "/v1/health/live", "/", "/static/main.js"):
         assert guarded.get(path).status_code != 401
     for path in ("/metrics", "/v1/metadata", "/openapi.json", "/v1/health/../models"):
         assert guarded.get(path).status_code == 401

@@ -35,10 +35,10 @@ def install(stream: TextIO | None = None) -> None:
     """Write what the server and uvicorn have to say to `stream`, stderr by default. For a process that is a server."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(Lines())
-    for name in ("slmkit", "uvicorn"):
+    for name, level in (("slmkit", logging.INFO), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.INFO)
+        logger.setLevel(level)
 
 
 def write(record: Record) -> None:

@@ -24,7 +24,7 @@ class ServeOptions(Checked):
     )
     max_body_mb: int = option("most megabytes of one request", int, 1, 4096, default=64)
     max_connections: int = option(
-        "most connections at once; beyond it the one that has been idle longest is closed", int, 8, 60000, default=512
+        "most connections at once; beyond it the one that has been idle longest is closed", int, 1, 60000, default=512
     )
     client_timeout: float = option(
         "most seconds that a client may take to begin a request, to go on with it, or to read its answer", float, 0.1,
