@@ -53,10 +53,12 @@ class Engine:
         self._drop_cancelled()
         self._encode()
         self._rebuild_crossed()
+        self._lend()
         self._begin_new()
         ready = [job for job in self.jobs if not job.is_waiting]
         self.drafter.draft(ready)
-        plan = schedule((s for job in ready for s in job.live), self.cache, self.step_tokens)
+        lines = [s for job in ready for s in job.live]
+        plan = schedule(lines, self.cache, self.step_tokens, self.cache.prefixes.followers(lines))
         if ready and not plan:
             raise RuntimeFailure("no request under way can go on, which is a fault in slmkit; please report it")
         if plan:
@@ -65,6 +67,8 @@ class Engine:
             with self.preparer.meanwhile([work.sequence.guide for _, work in complete if work.sequence.guide]):
                 logits = forward(self.model, self.cache, plan)
             self.drafter.note(plan, time.perf_counter() - began)
+            for work in plan:
+                work.sequence.note_read(work.count, self.cache)
             if self.prompts:
                 self.prompts.note()
             for job, work in complete:
@@ -113,8 +117,14 @@ class Engine:
                 sequence.drop_cache(self.cache)
                 sequence.table = table
 
+    def _lend(self) -> None:
+        """Give sequences that are being read what others have read of the same ids."""
+        for sequence in (s for job in self.jobs if not job.is_waiting for s in job.live):
+            if len(sequence.ids) - sequence.n_cached > 1 and not sequence.reads_all:
+                self.cache.prefixes.lend(sequence, self.cache)
+
     def _begin_new(self) -> None:
-        """Give sequences that are ready to be read what was read before of their prompts."""
+        """Give sequences that are ready to be read what files have of their prompts."""
         new = [job for job in self._new if job in self.jobs and not job.is_waiting]
         self._new = [job for job in self._new if job in self.jobs and job.is_waiting]
         for job in new:
