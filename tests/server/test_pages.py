@@ -7,9 +7,6 @@ import re
 from typing import Any
 
 import pytest
-
-pytest.importorskip("fastapi", reason="the server needs fastapi: pip install 'slmkit[server]'")
-
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 
