@@ -39,6 +39,7 @@ def load(
     private_urls: bool | None = None,
     prompt_cache: str | None = None,
     prompt_store_mb: int | None = None,
+    queue: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> Model:
@@ -50,7 +51,18 @@ def load(
     """
     given: Any = adapters  # a path alone, too
     options = LoadOptions(
-        threads, ctx, quantize, cache, kernels, memory, offline, given, private_urls, prompt_cache, prompt_store_mb
+        threads,
+        ctx,
+        quantize,
+        cache,
+        kernels,
+        memory,
+        offline,
+        given,
+        private_urls,
+        prompt_cache,
+        prompt_store_mb,
+        queue,
     )
     named = os.fspath(name) if isinstance(name, os.PathLike) else name
     return Model(open_backend(named, options, progress=progress, notice=notice))

@@ -75,6 +75,26 @@ class Capabilities:
                 raise UnsupportedFeature(f"{backend} does not have {f.name}; leave it out or use another backend")
 
 
+@dataclass(frozen=True)
+class Stats:
+    """What a backend does now, and has done since it was made.
+
+    running, waiting: requests.   blocks_used, blocks: of its cache, in use and in all.
+    prompt_tokens: of prompts that were read to their end.   reused_tokens: those of them that were found in the cache.
+    preemptions: how often a request had to give its blocks to an earlier one.   steps: of the model.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    blocks_used: int = 0
+    blocks: int = 0
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    generated_tokens: int = 0
+    preemptions: int = 0
+    steps: int = 0
+
+
 class Events(Iterator[Event], Protocol):
     """Started, then Chunks, then one Finished for each choice; an error of the request is raised by `next`.
 
@@ -100,6 +120,9 @@ class Backend(Protocol):
 
     def render(self, messages: Sequence[Message], parse_special: bool = False) -> Any:
         """The exact prompt of a conversation: `.text` and `.ids`."""
+
+    def stats(self) -> Stats:
+        """What it does now, and has done; any thread may ask, at no cost."""
 
     def close(self) -> None:
         """Free the model; later requests are refused."""

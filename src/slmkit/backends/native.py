@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from slmkit.backends.adapters import adapted, adapter_facts, chosen, open_adapters
-from slmkit.backends.base import Capabilities
+from slmkit.backends.base import Capabilities, Stats
 from slmkit.backends.images import ImagePlan, ImageRoom, plan_images
 from slmkit.backends.prompts import check_prompts, n_shared, open_prompts
 from slmkit.engine.cache import Cache, default_kind
@@ -19,7 +20,7 @@ from slmkit.engine.prompts import Prompts
 from slmkit.engine.residency import bound_experts
 from slmkit.engine.scheduler import STEP_TOKENS
 from slmkit.engine.step import Engine
-from slmkit.engine.worker import Events, Worker
+from slmkit.engine.worker import MOST_JOBS, Events, Worker
 from slmkit.errors import ContextExceeded, NotEnoughMemory, OptionError, RequestError
 from slmkit.ops.choose import choose
 from slmkit.ops.matrix import Matrix
@@ -63,7 +64,6 @@ class NativeBackend:
 
     capabilities = replace(
         Capabilities(**dict.fromkeys(Capabilities.__dataclass_fields__, True)),
-        deadline=False,
         prompt_logprobs=False,
     )
 
@@ -84,7 +84,8 @@ class NativeBackend:
         engine = Engine(self.loaded.model, self.loaded.cache, prompts=self.loaded.prompts)
         if room := self.loaded.image_room:
             engine.encoder.most_bytes = room.kept
-        self._worker = Worker(engine)
+        self._counts = engine.counts
+        self._worker = Worker(engine, options.queue or MOST_JOBS)
 
     def describe(self) -> dict[str, Any]:
         """Facts about the loaded model, for people and programs."""
@@ -92,6 +93,7 @@ class NativeBackend:
 
     def generate(self, request: Request) -> Events:
         """Events of one request, which starts now. Closing the iterator cancels it."""
+        self._worker.require_room()  # before seconds are spent on the prompt
         return self._worker.submit(self.task(request))
 
     def render(self, messages: Sequence[Message], parse_special: bool = False) -> Prompt:
@@ -107,6 +109,22 @@ class NativeBackend:
         check_ids(ids, self.loaded.config.vocab_size)
         return self.loaded.tokenizer.decode(ids)
 
+    def stats(self) -> Stats:
+        """What the engine does now, and has done."""
+        counts, cache, n_jobs = self._counts, self.loaded.cache, self._worker.n_jobs
+        running = min(counts.running, n_jobs)
+        return Stats(
+            running=running,
+            waiting=n_jobs - running,
+            blocks_used=cache.n_blocks - cache.n_free if cache else 0,
+            blocks=cache.n_blocks if cache else 0,
+            prompt_tokens=counts.prompt_tokens,
+            reused_tokens=counts.reused_tokens,
+            generated_tokens=counts.generated_tokens,
+            preemptions=counts.preemptions,
+            steps=counts.steps,
+        )
+
     def close(self) -> None:
         """End what is running and give the memory back, also while somebody holds this; later requests are refused."""
         self._worker.close()
@@ -114,6 +132,7 @@ class NativeBackend:
 
     def task(self, request: Request) -> Task:
         """The request after template, tokenizer and defaults.   Raises RequestError where it cannot be run."""
+        came = time.perf_counter()
         ids, plan, prompt = self._ids(request)
         options = self._options(request)
         n_images = sum(length for _, length, _ in prompt.images)
@@ -130,6 +149,7 @@ class NativeBackend:
             images=plan.places(prompt, self.loaded.image_room) if plan else (),
             n_shared=n_shared(request, ids, self.render) if self.loaded.prompts else 0,
             guide=self._guide(request, options),
+            deadline=came + request.deadline_s if request.deadline_s is not None else None,
         )
 
     def _guide(self, request: Request, options: Options) -> Guide | None:

@@ -40,6 +40,7 @@ class Task:
     adapter: the one that answers, by its name; "" for the model alone.
     n_shared: how many leading ids other prompts are likely to begin with.
     guide: what the answer must match.
+    deadline: when it must be complete, by time.perf_counter.
     """
 
     ids: tuple[int, ...]
@@ -54,6 +55,7 @@ class Task:
     images: tuple[Place, ...] = ()
     adapter: str = ""
     guide: Guide | None = None
+    deadline: float | None = None
 
 
 @dataclass(eq=False)
@@ -64,6 +66,7 @@ class Job:
     outbox: Outbox = field(default_factory=Outbox)
     live: list[Sequence] = field(default_factory=list)
     cancelled: bool = False
+    n_generated: int = 0  # of all its sequences together
     started: float = field(default_factory=time.perf_counter)
     first_token: float = 0.0
 

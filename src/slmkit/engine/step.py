@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from slmkit.engine.constrain import Preparer
 from slmkit.engine.drafts import Drafter
 from slmkit.engine.images import Encoder
 from slmkit.engine.scheduler import STEP_TOKENS, Work, schedule
-from slmkit.errors import ModelError, RuntimeFailure
+from slmkit.errors import DeadlineExceeded, ModelError, RuntimeFailure
 from slmkit.layers.lora import spans_among, spans_of
 from slmkit.layers.step import Features, Span, Step, Strand
 from slmkit.ops.segments import BLOCK, Segments
@@ -29,6 +30,25 @@ if TYPE_CHECKING:
 F32 = NDArray[np.float32]
 
 
+@dataclass
+class Counts:
+    """What an engine has done since it was made. Other threads may read it.
+
+    running: jobs of which something is read.   ended: jobs.   pace: seconds from one's end to the next, as of late.
+    prompt_tokens: of prompts that were read to their end.   reused_tokens: those of them that were not computed again.
+    preemptions: how often a sequence lost its blocks to one before it.
+    """
+
+    running: int = 0
+    ended: int = 0
+    pace: float = 1.0
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    generated_tokens: int = 0
+    preemptions: int = 0
+    steps: int = 0
+
+
 class Engine:
     """A model, its cache and the jobs under way. One thread calls it; see worker.py."""
 
@@ -39,7 +59,9 @@ class Engine:
         self.drafter = Drafter(model.rope)
         self.encoder = Encoder(model)
         self.preparer = Preparer()
+        self.counts = Counts()
         self.jobs: list[Job] = []
+        self._ended_at = time.perf_counter()
         self._new: list[Job] = []
 
     def add(self, job: Job) -> None:
@@ -50,15 +72,14 @@ class Engine:
 
     def step(self) -> None:
         """Advance every job that the plan has room for."""
-        self._drop_cancelled()
+        self._drop_lost()
         self._encode()
         self._rebuild_crossed()
         self._lend()
         self._begin_new()
         ready = [job for job in self.jobs if not job.is_waiting]
         self.drafter.draft(ready)
-        lines = [s for job in ready for s in job.live]
-        plan = schedule(lines, self.cache, self.step_tokens, self.cache.prefixes.followers(lines))
+        plan = self._plan([s for job in ready for s in job.live])
         if ready and not plan:
             raise RuntimeFailure("no request under way can go on, which is a fault in slmkit; please report it")
         if plan:
@@ -75,6 +96,8 @@ class Engine:
                 rows, logits = np.split(logits, [1 + len(work.draft)])
                 self._accept_all(job, work, rows)
         self._close_finished()
+        self.counts.steps += 1
+        self.counts.running = sum(any(s.n_cached for s in job.live) for job in self.jobs)
 
     def rest(self) -> None:
         """Nothing is under way, and nothing has come."""
@@ -94,9 +117,23 @@ class Engine:
             error.__cause__ = cause
             self._end(job, error)
 
-    def _drop_cancelled(self) -> None:
-        for job in [j for j in self.jobs if j.cancelled]:
-            self._end(job)
+    def _plan(self, lines: list[Sequence]) -> list[Work]:
+        begun = [line for line in lines if line.n_cached]
+        plan = schedule(lines, self.cache, self.step_tokens, self.cache.prefixes.followers(lines))
+        self.counts.preemptions += sum(not line.n_cached for line in begun)
+        return plan
+
+    def _drop_lost(self) -> None:
+        """End the jobs that nobody waits for any more, or should."""
+        now = time.perf_counter()
+        for job in list(self.jobs):
+            if job.cancelled:
+                self._end(job)
+            elif job.task.deadline is not None and now > job.task.deadline:
+                self._end(job, DeadlineExceeded(
+                    f"the deadline passed after {job.n_generated} tokens of the answer, which is not complete; "
+                    "allow more time with deadline_s, or lower max_tokens"
+                ))  # fmt: skip
 
     def _encode(self) -> None:
         """A piece of work on the image that was asked for first; answers under way go on between the pieces."""
@@ -148,12 +185,17 @@ class Engine:
     def _accept(self, job: Job, sequence: Sequence, row: F32) -> None:
         if job not in self.jobs:
             return  # an earlier row of this step ended it
+        before = job.n_generated
+        if not job.first_token:
+            self.counts.prompt_tokens += sequence.n_prompt
+            self.counts.reused_tokens += sequence.n_reused
         try:
             if not np.isfinite(row.max()):  # NaN shows there too; -inf is the logit of an id that is never chosen
                 raise ModelError("the model's logits are not all finite numbers; fetch its weights again")
             job.accept(sequence, row, self.cache)
         except BaseException as error:  # the caller's own functions run in there: theirs is the only job that ends
             self._end(job, error)
+        self.counts.generated_tokens += job.n_generated - before
 
     def _close_finished(self) -> None:
         for job in [j for j in self.jobs if not j.live]:
@@ -162,6 +204,10 @@ class Engine:
     def _end(self, job: Job, error: BaseException | None = None) -> None:
         self.jobs.remove(job)
         job.close(self.cache, error)
+        now = time.perf_counter()
+        self.counts.pace += 0.2 * (now - self._ended_at - self.counts.pace)
+        self._ended_at = now
+        self.counts.ended += 1
 
 
 def forward(model: Any, cache: Cache, plan: list[Work]) -> F32:

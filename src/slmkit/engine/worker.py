@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from slmkit.engine.beam import BeamJob
 from slmkit.engine.job import Job, Task
 from slmkit.engine.sample import SampleJob
-from slmkit.errors import RequestError, RuntimeFailure
+from slmkit.errors import Busy, RequestError, RuntimeFailure
 from slmkit.events import Event
 
 if TYPE_CHECKING:
     from slmkit.engine.outbox import Item
     from slmkit.engine.step import Engine
 
+MOST_JOBS = 256  # unless the caller says otherwise
 Inbox = queue.SimpleQueue[Job | None]  # None: end every job and the thread
 
 
@@ -28,8 +29,10 @@ class Worker:
     The thread ends with close(), or when nobody holds the worker or any of its events any more.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, most: int = MOST_JOBS) -> None:
+        """most: jobs under way or waiting."""
         self._engine: Engine | None = engine  # None once closed
+        self._counts, self._most, self._n_taken = engine.counts, most, 0
         self._inbox: Inbox = queue.SimpleQueue()
         self._last_words: list[Exception] = []
         self._thread: threading.Thread | None = None
@@ -39,6 +42,7 @@ class Worker:
         """Start the task now; the iterator gives its events. Closing the iterator, or dropping it, cancels the task."""
         job = new_job(task)
         with self._lock:
+            self.require_room()
             if self._engine is None:
                 raise RuntimeFailure("this model was closed; load it again")
             if self._thread is threading.current_thread():
@@ -51,8 +55,24 @@ class Worker:
                 _RUNNING.add(self)
             if not self._thread.is_alive():  # a fork copies the model, and not the thread that would answer
                 raise RuntimeFailure("this process was forked after its model was loaded; load the model again in it")
+            self._n_taken += 1
             self._inbox.put(job)
         return Events(job, self)
+
+    @property
+    def n_jobs(self) -> int:
+        """Jobs under way or waiting."""
+        return self._n_taken - self._counts.ended
+
+    def require_room(self) -> None:
+        """Raise Busy if one more job would be too many."""
+        if self.n_jobs >= self._most:
+            wait = min(max(self._counts.pace, 1.0), 60.0)
+            raise Busy(
+                f"{self._most} requests are under way or waiting, as many as are allowed; try again in {wait:.0f} s, "
+                "or load the model with a larger queue",
+                wait,
+            )
 
     def close(self) -> None:
         """End every job and the thread, and let go of the engine.   Raises SlmError if its prompts cannot be kept."""
