@@ -153,11 +153,19 @@ def test_a_biased_token_is_banned_or_forced(client):
 def test_every_option_reaches_the_engine(serve):
     backend = ScriptedBackend()
     ask(
-        scripted(serve, backend), model="scripted", max_tokens=None, max_completion_tokens=5, temperature=0.5,
-        top_p=0.25, n=2, stop="x", seed=9, presence_penalty=0.5, frequency_penalty=-0.5, logit_bias={"3": -100}, logprobs=True,
-        top_logprobs=4, user="me", metadata={"a": "b"}, store=False,
+        scripted(serve, backend),
+        **{
+            "model": "scripted",
+            "max_tokens": None,
+            "max_completion_tokens": 5,
+            "temperature": 0.5,
+            "top_p": 0.25,
+            "n": 2,
+        },
+        **{"stop": "x", "seed": 9, "presence_penalty": 0.5, "frequency_penalty": -0.5, "logit_bias": {"3": -100}},
+        **{"logprobs": True, "top_logprobs": 4, "user": "me", "metadata": {"a": "b"}, "store": False},
         extra_body={"top_k": 7, "min_p": 0.125, "repetition_penalty": 1.5, "adapter": "poet", "keep_alive": "1h"},
-    )  # fmt: skip
+    )
     assert backend.asked[0].options.set_values() == {
         "max_tokens": 5, "temperature": 0.5, "top_p": 0.25, "n": 2, "stop": ("x",), "seed": 9, "presence_penalty": 0.5,
         "frequency_penalty": -0.5, "logit_bias": {3: -100.0}, "logprobs": 4, "top_k": 7, "min_p": 0.125,

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 import slmkit
 from slmkit.server import faults
-from slmkit.server.openai import chat, completions, embeddings, models
+from slmkit.server.openai import chat, completions, embeddings, models, responses
 from slmkit.server.service import Service
 
 
@@ -33,4 +33,5 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(chat.routes(service))
     app.include_router(completions.routes(service))
     app.include_router(embeddings.routes(service))
+    app.include_router(responses.routes(service))
     return app

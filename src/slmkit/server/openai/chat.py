@@ -68,7 +68,7 @@ async def request_of(asked: Chat, service: Service) -> Request:
         conversation.tools(asked.tools),
         choice.function.name if isinstance(choice, FunctionChoice) else choice,
         asked.parallel_tool_calls is not False,
-        conversation.constraint(asked, asked.response_format),
+        conversation.constraint(asked, conversation.format_of(asked)),
     )
     return Request(
         messages=await with_images(messages, service),
