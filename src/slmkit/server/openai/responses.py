@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from slmkit.errors import SlmError
 from slmkit.events import Chunk, Event, Finished, Started
 from slmkit.request import Constraint, Request, as_messages
+from slmkit.server.bodies import JsonRoute
 from slmkit.server.faults import Fault, openai_body
 from slmkit.server.images import with_images
 from slmkit.server.openai import conversation, counts
@@ -27,7 +28,7 @@ from slmkit.server.tools import AUTO, Call, Tool, Turn, prepare
 
 def routes(service: Service) -> APIRouter:
     """The endpoint that makes responses."""
-    router = APIRouter()
+    router = APIRouter(route_class=JsonRoute)
 
     @router.post("/v1/responses")
     async def responses(asked: Respond, http: HttpRequest) -> Response:
