@@ -1,13 +1,14 @@
 """slmkit and other engines on the same work, interleaved, beside the machine's limits.
 
-    python benchmarks/peers.py --slmkit PYTHON MODEL --llamacpp PYTHON MODEL.gguf ... --openvino PYTHON FOLDER
-        --out RESULTS [--only "32 tokens" ...] [--rounds 3]
+    python benchmarks/peers.py --slmkit PYTHON MODEL --llama-cpp-python PYTHON MODEL.gguf ... --openvino PYTHON FOLDER
+        --onnxruntime PYTHON FOLDER --llamacpp PYTHON MODEL.gguf --out RESULTS [--only "32 tokens" ...] [--rounds 3]
 
-PYTHON is that of an environment with the engine: xllamacpp, openvino-genai, or slmkit (run this with one that has
-slmkit too: it measures the limits). In every round each case goes through all engines in turn, each in a process of its
-own, so that peaks of memory do not mix; the limits are measured just before. RESULTS.json gets every run, after those
-that it has; RESULTS.md the best and the median of each case, and in brackets the median share of the limit; RESULTS.svg
-a chart, where matplotlib is installed. The models must be of Phi-3-mini's shape, and their files in the page cache.
+PYTHON is that of an environment with the engine: llama-cpp-python, openvino-genai, onnxruntime-genai, xllamacpp, or
+slmkit (run this with one that has slmkit too: it measures the limits). In every round each case goes through all
+engines in turn, each in a process of its own, so that peaks of memory do not mix; the limits are measured just before.
+RESULTS.json gets every run, after those that it has; RESULTS.md the best and the median of each case, and in brackets
+the median share of the limit; RESULTS.svg a chart, where matplotlib is installed. The models must be of Phi-3-mini's
+shape, and their files in the page cache.
 
 The share of the limit is the time that the machine needs at least, over the time taken. It needs at least that for
 reading the weights once a step (a file less its embedding table) and every stream's cache, at the bandwidth measured,
@@ -33,7 +34,13 @@ from slmkit.ops import native
 from slmkit.weights.gguf.file import open_gguf
 
 DRIVERS = Path(__file__).parent / "peers"
-DRIVEN = {"slmkit": "packed models", "llamacpp": "GGUF files", "openvino": "exported folders"}
+DRIVEN = {
+    "slmkit": "packed models",
+    "llama_cpp_python": "GGUF files",
+    "openvino": "exported folders",
+    "onnxruntime": "built folders",
+    "llamacpp": "GGUF files",
+}
 # Of Phi-3-mini's shape: multiply-adds of a token in the layers, in the head, and for each key that it sees.
 LAYERS, HIDDEN, FF, VOCABULARY = 32, 3072, 8192, 32064
 LAYER_MACS = LAYERS * (4 * HIDDEN * HIDDEN + 3 * HIDDEN * FF)
@@ -75,7 +82,9 @@ CASES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for driver, what in DRIVEN.items():
-        parser.add_argument(f"--{driver}", nargs="+", metavar=("PYTHON", "MODEL"), help=f"its Python, then {what}")
+        parser.add_argument(
+            f"--{driver.replace('_', '-')}", nargs="+", metavar=("PYTHON", "MODEL"), help=f"its Python, then {what}"
+        )
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -110,7 +119,7 @@ def one_run(engine: tuple[str, str, str], case: Case, threads: int) -> dict[str,
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     ) as process:
         facts = answer(process, driver)
-        if driver == "llamacpp":
+        if DRIVEN[driver] == "GGUF files":
             facts["token_bytes"] = gguf_token_bytes(model)
         warm = ask(process, driver, Case(32, 4))
         limits = measure_limits()

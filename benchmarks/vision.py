@@ -98,7 +98,7 @@ def main() -> None:
             "int8_macs_per_s": limits and limits.int8_macs_per_s,
             "tower_macs_per_s": grid.n_views * network.config.tower.view_macs / tower,
             "peak_bytes": peak.bytes,
-            "estimate_bytes": image_bytes(source, [picture], [grid]),
+            "estimate_bytes": image_bytes(source, [grid], picture.width * picture.height),
         }
         if not args.tower_only:
             model.backend._worker._engine.encoder._keep(image.digest, rows)  # so that the rest is the prompt alone

@@ -348,6 +348,29 @@ struct KernelSet {
     perform([=, count = length(y, 0) * length(y, 1)] { slm::add(to, terms, count); });
   }
 
+  void add_bias(const Output& x, const Array& bias) const {
+    const float* terms = floats(bias, "bias", 1);
+    check_dimensions(x, "x", 2);
+    const auto tokens = static_cast<int64_t>(x.shape(0)), dim = static_cast<int64_t>(x.shape(1));
+    check_shape(bias, "bias", {dim});
+    float* to = result(x, {tokens, dim});
+    perform([=] { slm::add_bias(to, terms, tokens, dim); });
+  }
+
+  void place_heads(const Array& x, const Array& places, const Output& out) const {
+    const Heads h = heads_of(x, "x");
+    const int32_t* to = int32s(places, "places", 1);
+    check_shape(places, "places", {h.heads});
+    check_dimensions(out, "out", 3);
+    const int64_t heads = static_cast<int64_t>(out.shape(1));
+    for (int64_t i = 0; i < h.heads; ++i)
+      if (to[i] < 0 || to[i] >= heads)
+        shape_error("place " + std::to_string(to[i]) + " is not among the " + std::to_string(heads) + " heads of the result");
+    const slm::PlaceHeads p = {h.data, to, result(out, {h.tokens, heads, h.head_dim}), h.tokens, h.heads, h.head_dim,
+                               h.stride, heads};
+    perform([=] { slm::place_heads(p); });
+  }
+
   void gegelu(const Array& x, float limit, const Output& out) const {
     const float* in = floats(x, "x", 2);
     if (length(x, 1) % 2) shape_error("x has " + std::to_string(length(x, 1)) + " features, an odd number");
@@ -526,6 +549,8 @@ NB_MODULE(_native, m) {
       .def("encode", &KernelSet::encode, "q"_a.noconvert(), "k"_a.noconvert(), "v"_a.noconvert(), "length"_a, "scale"_a,
            "out"_a.noconvert())
       .def("add", &KernelSet::add, "x"_a.noconvert(), "y"_a.noconvert())
+      .def("add_bias", &KernelSet::add_bias, "x"_a.noconvert(), "bias"_a.noconvert())
+      .def("place_heads", &KernelSet::place_heads, "x"_a.noconvert(), "places"_a.noconvert(), "out"_a.noconvert())
       .def("gegelu", &KernelSet::gegelu, "x"_a.noconvert(), "limit"_a, "out"_a.noconvert())
       .def("rotate_and_cache", &KernelSet::rotate_and_cache, "q"_a.noconvert(), "k"_a.noconvert(), "v"_a.noconvert(),
            "cos"_a.noconvert(), "sin"_a.noconvert(), "cache"_a.noconvert(), "layer"_a, "slots"_a.noconvert(),

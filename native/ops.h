@@ -26,6 +26,18 @@ void gelu(const Kernels& kernels, const float* x, int64_t count, float* out);
 void quick_gelu(const Kernels& kernels, const float* x, int64_t count, float* out);
 // x += y.
 void add(float* x, const float* y, int64_t count);
+// x[t, i] += bias[i].
+void add_bias(float* x, const float* bias, int64_t tokens, int64_t dim);
+
+// Heads of x at their places among those of out: out[t][places[h]] = x[t][h].
+// x: [tokens][heads][head_dim], tokens the stride apart.   out: [tokens][out_heads][head_dim].
+struct PlaceHeads {
+  const float* x;
+  const int32_t* places;
+  float* out;
+  int64_t tokens, heads, head_dim, stride, out_heads;
+};
+void place_heads(const PlaceHeads& p);
 void gegelu(const Kernels& kernels, const float* x, float limit, int64_t tokens, int64_t dim, float* out);
 void rotate_and_cache(const Kernels& kernels, const RotateAndCache& r);
 

@@ -24,6 +24,7 @@ def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLMKIT_CACHE_DIR", str(tmp_path_factory.mktemp("packed")))
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("hub")))
+        patch.setenv("SLMKIT_DATA_DIR", str(tmp_path_factory.mktemp("data")))
         patch.setenv("HF_HUB_OFFLINE", "1")  # tests of the hub take it away, and have a server of their own
         yield
     if "checkpoints" in sys.modules:

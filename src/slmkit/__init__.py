@@ -16,20 +16,21 @@ if TYPE_CHECKING:
     from slmkit.events import Answer
     from slmkit.model import Model, load
     from slmkit.options import Options
-    from slmkit.request import Message, Request
+    from slmkit.request import Constraint, Message, Request
 
 __version__ = "0.1.0"
 
 # Public names and where they live; loaded when first used, so that `import slmkit` stays instant.
 _HOMES = {
     "Answer": "slmkit.events",
+    "Constraint": "slmkit.request",
     "Message": "slmkit.request",
     "Model": "slmkit.model",
     "Options": "slmkit.options",
     "Request": "slmkit.request",
     "load": "slmkit.model",
 }
-__all__ = ["Answer", "Message", "Model", "Options", "Request", "__version__", "errors", "load"]
+__all__ = ["Answer", "Constraint", "Message", "Model", "Options", "Request", "__version__", "errors", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -63,6 +63,9 @@ class Model:
     processors: functions (ids, logits) -> logits, applied before sampling.
     scorer: a function (text, ids, log probability) -> number that ranks several answers.
     parse_special: let `<|end|>` and the like in the given text become control tokens.
+    constraint: a Constraint, what the answer must match.
+    deadline_s: seconds from now after which the request ends with DeadlineExceeded.
+    prompt_logprobs: report each prompt token's log probability and so many alternatives, as the answer's `prompt`.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -264,7 +267,8 @@ async def _arriving(events: Any) -> AsyncIterator[Event]:
 
 
 _OPTION_NAMES = {f.name for f in fields(Options)}
-_BESIDES = {"parse_special", "processors", "scorer"}  # of a request, but no options: no other surface has them
+# Of a request, but no options.
+_BESIDES = {"parse_special", "processors", "scorer", "constraint", "deadline_s", "prompt_logprobs"}
 
 
 def _conversation(messages: str | Conversation, options: dict[str, Any]) -> tuple[Message, ...]:
@@ -294,4 +298,7 @@ def _request(prompt: Any, given: dict[str, Any], single: str = "") -> Request:
         parse_special=bool(given.get("parse_special", False)),
         processors=tuple(given.get("processors") or ()),
         scorer=given.get("scorer"),
+        constraint=given.get("constraint"),
+        deadline_s=given.get("deadline_s"),
+        prompt_logprobs=given.get("prompt_logprobs"),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 pytest.importorskip("PIL")
 from PIL import Image
 
+import adapters
 import slmkit
 from slmkit.backends import images
+from slmkit.engine.memory import cache_bytes, layout_of
 from slmkit.errors import (
     CheckpointError,
     ContextExceeded,
@@ -23,6 +26,8 @@ from slmkit.errors import (
     UnsupportedModel,
 )
 from slmkit.request import Message, as_messages
+from slmkit.sources.find import open_source
+from slmkit.weights.load import plan_weights
 from vision_models import PREPROCESSOR, write_vision_model
 
 IMAGES = Path(__file__).parents[1] / "data" / "images"
@@ -140,6 +145,60 @@ def test_what_does_not_fit_in_memory_is_refused_with_numbers(model, monkeypatch)
     monkeypatch.setattr(images, "free_bytes", lambda: 5_000_000)
     with pytest.raises(NotEnoughMemory, match=r"need \d+ MB.*5 MB are free"):
         model.chat("what", images=[TABLE])
+
+
+@pytest.fixture(scope="module")
+def least(folder) -> int:
+    """Bytes with which the model loads, and sees an image in its own two crops, with a context of 32."""
+    source = open_source(str(folder))
+    weights = plan_weights(source.tensors, source.expected, "none").n_bytes
+    cache = cache_bytes(layout_of(source.config), 600, "f32")
+    return weights + images.ImageRoom.least(source) + int(cache / 0.9) + 1000
+
+
+def test_a_bound_of_memory_has_room_for_an_image_or_is_refused_with_numbers(folder, least):
+    with slmkit.load(folder, quantize="none", ctx=600, memory=str(least)) as model:
+        assert model.chat("what", images=[TABLE], max_tokens=2).text
+    with pytest.raises(NotEnoughMemory, match=r"beside .* of weights and \d+\.\d MB for an image, and .* is free"):
+        slmkit.load(folder, quantize="none", ctx=600, memory=str(least - 10_000))
+    with pytest.raises(NotEnoughMemory, match="for an image"):
+        slmkit.load(folder, quantize="none", memory="10MB")
+
+
+def test_an_image_over_what_a_bound_leaves_is_refused_and_others_are_not(folder, least):
+    with slmkit.load(folder, quantize="none", ctx=600, memory=str(least)) as model:
+        wide = Image.new("RGB", (4000, 4000))
+        with pytest.raises(
+            NotEnoughMemory, match=rf"need 1\d\d MB .* \d+ MB are left of --memory {least} .*raise --memory"
+        ):
+            model.chat("what", images=[wide], num_crops=1)
+        answers = {model.chat("what", images=[image], max_tokens=4).text for image in (TABLE, LAND, TABLE)}
+        encoder = model.backend._worker._engine.encoder
+        assert sum(rows.nbytes for rows in encoder._kept.values()) <= encoder.most_bytes < least // 4
+    with slmkit.load(folder, quantize="none") as free:
+        assert {free.chat("what", images=[image], max_tokens=4).text for image in (TABLE, LAND)} == answers
+
+
+def test_an_image_and_an_adapter_go_together(folder, tmp_path):
+    """The adapter changes the answer to an image, alone and beside requests of other kinds, and not what was seen."""
+    adapter = adapters.write_for(tmp_path / "it", folder, 1)
+    with slmkit.load(folder, quantize="none", adapters={"it": adapter}) as loaded:
+
+        def answer(asked: tuple) -> list[float]:
+            image, name = asked
+            options = {"adapter": name, "max_tokens": 4, "logprobs": 1, "ignore_eos": True}
+            answer = loaded.chat("what is it", images=[image] if image else (), **options)
+            return [token.logprob for token in answer.choices[0].tokens]
+
+        kinds = [(TABLE, "it"), (TABLE, "none"), (LAND, "it"), (None, "it"), (None, "none")]
+        alone = [answer(kind) for kind in kinds]
+        assert len({tuple(logprobs) for logprobs in alone}) == len(kinds)
+        with ThreadPoolExecutor(len(kinds)) as pool:
+            assert list(pool.map(answer, kinds)) == alone
+    with slmkit.load(folder, quantize="none") as plain:
+        options = {"max_tokens": 4, "logprobs": 1, "ignore_eos": True}
+        found = plain.chat("what is it", images=[TABLE], **options)
+        assert [token.logprob for token in found.choices[0].tokens] == alone[1]
 
 
 def test_a_text_model_refuses_images_and_reads_tags_as_text():

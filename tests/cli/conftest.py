@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def own_settings(monkeypatch, tmp_path):
     for name in list(os.environ):
-        if name.startswith("SLMKIT_") and name != "SLMKIT_CACHE_DIR":
+        if name.startswith("SLMKIT_") and name not in ("SLMKIT_CACHE_DIR", "SLMKIT_DATA_DIR"):
             monkeypatch.delenv(name)
-    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "HOME"):
+    monkeypatch.setattr("slmkit.cli.remote.PLACES", ())
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "HOME"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from slmkit.cli.config_file import config_path
 from slmkit.options import LoadOptions, Options
+from slmkit.server.settings import ServeOptions
 
 
 @pytest.fixture
@@ -29,9 +30,9 @@ def options(slm):
 
 def test_every_option_is_a_flag_a_variable_and_a_key(slm, config, monkeypatch):
     texts = {"logit_bias": "5=-1", "ignore_eos": "true", "stop": "a", "stop_ids": "7", "quantize": "q8", "cache": "f16",
-             "kernels": "scalar"}  # fmt: skip
+             "kernels": "scalar", "max_connections": "9"}  # fmt: skip
     config("")
-    for f in (*fields(Options), *fields(LoadOptions)):
+    for f in (*fields(Options), *fields(LoadOptions), *fields(ServeOptions)):
         text = texts.get(f.name, "1")
         flag = "--" + f.name.replace("_", "-")
         by_flag = [flag] if f.metadata["kind"] is bool else [flag, text]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def task(ids: Sequence[int], limit: int = 8, stop_ids: Sequence[int] = (), **given: Any) -> Task:
     """A task for the letters of tiny.py, greedy unless options say otherwise."""
-    besides = {name: given.pop(name) for name in ("processors", "scorer", "adapter") if name in given}
+    besides = {name: given.pop(name) for name in ("processors", "scorer", "adapter", "guide") if name in given}
     options = Options(**given).over(FALLBACKS)
     return Task(
         tuple(int(i) for i in ids), options, limit, frozenset(stop_ids), tiny.tokenizer(), continues=True, **besides

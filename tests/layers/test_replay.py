@@ -7,12 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import small
 from checkpoints import REFERENCE, Runner, prompts
 from slmkit.engine.cache import Cache
 from slmkit.engine.scheduler import Work
 from slmkit.engine.step import assemble
 from slmkit.errors import ShapeError
 from slmkit.layers.replay import MOST_RECORDINGS, MOST_ROWS, Replay
+from slmkit.layers.step import Features
+from vision_models import write_vision_model
 
 native = pytest.importorskip("slmkit.ops.native")
 
@@ -43,6 +46,51 @@ def both(model, ids, one):
         one.cache[:] = 0
         found.append(model.hidden(ids, one))
     return found
+
+
+def vision_step(runner, ids, count):
+    """The last rows of an image, and words after them."""
+    made = assemble([Work(runner.line(ids), count)], runner.cache)
+    values = np.random.default_rng(count).standard_normal((1, runner.config.hidden_size)).astype(np.float32)
+    return made[0], replace(made[1], features=Features(np.array([0]), values))
+
+
+@pytest.mark.parametrize("rows", [1, 2, MOST_ROWS])
+@pytest.mark.parametrize("architecture", ["phi3small", "phi3_v"])
+def test_every_architecture_without_experts_is_recorded(architecture, rows, tmp_path):
+    write = small.write_model if architecture == "phi3small" else write_vision_model
+    runner = Runner(write(tmp_path / "model"), native.kernel_sets()[0], "q4", "q8", 64)
+    make = step if architecture == "phi3small" else vision_step
+    for first in (5, 40):
+        again, plain = both(runner.model, *make(runner, list(range(first, first + 20)), rows))
+        assert again.any()
+        np.testing.assert_array_equal(again, plain)
+    assert len(runner.model.run_layers._by_shape) == 1
+
+
+def test_sequences_with_sparse_strands_decode_by_replay_as_by_plain_calls(tmp_path):
+    """Far into a text, where blocks were given back, several at once and with recordings for other tables."""
+    runner = Runner(small.write_model(tmp_path / "model", **small.LONGROPE), native.kernel_sets()[0], "q4", "q8", 512)
+    texts = [list(np.random.default_rng(n).integers(4, 100, n)) for n in (90, 255, 300)]
+    rows = []
+    for most in (MOST_ROWS, 0):
+        runner.model.run_layers.most_rows = most
+        lines = [runner.line(ids) for ids in texts]
+        for line in lines:
+            del line.ids[60:]
+        runner.run(*[(line, 60) for line in lines])
+        found = []
+        for i in range(60, 300):
+            alive = [(line, ids) for line, ids in zip(lines, texts, strict=True) if len(ids) > i]
+            for line, ids in alive:
+                line.ids.append(int(ids[i]))
+                runner.cache.forget(line.blocks, line.n_cached)  # of what no head sees again
+            found.append(runner.run(*[(line, 1) for line, _ in alive]))
+        rows.append(np.concatenate(found))
+        for line in lines:
+            runner.cache.release(line.blocks)
+    np.testing.assert_array_equal(rows[0], rows[1])
+    assert len(runner.model.run_layers._by_shape) > 2
 
 
 @pytest.mark.parametrize("rows", [1, 2, MOST_ROWS, MOST_ROWS + 1])
@@ -102,13 +150,13 @@ def test_a_layer_that_does_sums_of_its_own_is_refused():
     ops = native.Native(native.kernel_sets()[0])
     weight = np.ones(4, np.float32)
 
-    def layers(ids, one, cos, sin):
-        return ops.rms_norm(ops.rms_norm(cos, weight, 1e-5) + cos, weight, 1e-5)
+    def layers(x, one, cos, sin):
+        return ops.rms_norm(ops.rms_norm(x, weight, 1e-5) + x, weight, 1e-5)
 
     weight.flags.writeable = False
-    ids, one = assembled()
+    _, one = assembled()
     with pytest.raises(TypeError, match="argument 0 of rms_norm is an array of which a recording knows no origin"):
-        Replay(ops, layers)(ids, one, np.ones((1, 4), np.float32), np.ones((1, 4), np.float32))
+        Replay(ops, layers)(*(np.ones((1, 4), np.float32), one, *[np.ones((1, 2), np.float32)] * 2))
     assert ops.rms_norm(np.ones((1, 4), np.float32), weight, 0.0).tolist() == [[1] * 4]  # ops run at once again
 
 

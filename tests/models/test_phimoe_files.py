@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
 import slmkit
 from checkpoints import relative_errors
 from gguf_models import write_random
-from phimoe_checkpoint import REFERENCE
+from phimoe_checkpoint import write_folder
 from slmkit.cli.main import main
 from slmkit.engine.memory import ExpertBytes, memory_bytes, plan_experts
 from slmkit.errors import NotEnoughMemory, OptionError, UnsupportedModel
@@ -21,24 +19,14 @@ from slmkit.ops.pack import unpack
 from slmkit.sources.find import open_source
 from slmkit.weights.load import load_weights
 from slmkit.weights.resident import Region, Resident, Scores
-from tiny import TEMPLATE, edit_json, spec
+from tiny import edit_json
 
 GREEDY = {"max_tokens": 12, "ignore_eos": True, "temperature": 0}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """As the hub lays it out."""
-    out = tmp_path / "moe"
-    out.mkdir()
-    for file in REFERENCE.iterdir():
-        if file.suffix != ".npz":
-            (out / file.name).write_bytes(file.read_bytes())
-    (out / "made_by.json").unlink()
-    (out / "tokenizer.json").write_text(json.dumps(spec()))
-    told = {"bos_token": "<s>", "eos_token": "<|endoftext|>", "chat_template": TEMPLATE}
-    (out / "tokenizer_config.json").write_text(json.dumps(told))
-    return out
+    return write_folder(tmp_path / "moe")
 
 
 def test_a_folder_runs_and_quantized_into_another_gives_the_same_answer(folder, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""rms_norm, layer_norm, silu_mul and gegelu."""
+"""rms_norm, layer_norm, silu_mul, gegelu, add_bias and place_heads."""
 
 from __future__ import annotations
 
@@ -93,6 +93,25 @@ def test_every_set_gives_the_same_bits_alone_and_in_a_batch(dim, name, threads):
     assert ops.silu_mul(pairs[7:8]).tobytes() == silu[7:8].tobytes()
 
 
+@pytest.mark.parametrize("tokens", [1, 3, 40])
+@pytest.mark.parametrize("dim", DIMS)
+def test_a_bias_is_the_references_to_the_bit(dim, tokens):
+    x, bias = draw(tokens, dim), draw(dim)
+    ours = x.copy()
+    assert native.Native(SETS[0]).add_bias(ours, bias) is ours
+    np.testing.assert_array_equal(ours, reference.add_bias(x, bias))
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 200])
+def test_heads_are_placed_as_in_the_reference_from_views_too(tokens):
+    wide = draw(tokens, 11, 24)
+    parts = [wide[:, :3], wide[:, 3:4], draw(tokens, 7, 24)]
+    places = np.random.default_rng(0).permutation(11).astype(np.int32)
+    ours = native.Native(SETS[0]).place_heads(parts, places)
+    np.testing.assert_array_equal(ours, reference.place_heads(parts, places))
+    np.testing.assert_array_equal(ours[:, places[3]], wide[:, 3])
+
+
 def test_wrong_inputs_are_refused_in_one_sentence():
     ops = native.Native(SETS[0])
     with pytest.raises(ShapeError, match=r"weight has shape \(3\), not \(4\)"):
@@ -103,3 +122,9 @@ def test_wrong_inputs_are_refused_in_one_sentence():
         ops.silu_mul(draw(2, 5))
     with pytest.raises(TypeError, match="float32"):
         ops.rms_norm(draw(2, 4).astype(np.float16), draw(4), 1e-5)
+    with pytest.raises(ShapeError, match=r"bias has shape \(3\), not \(4\)"):
+        ops.add_bias(draw(2, 4), draw(3))
+    with pytest.raises(ShapeError, match="place 2 is not among the 2 heads"):
+        ops.place_heads([draw(1, 2, 4)], np.array([0, 2], np.int32))
+    with pytest.raises(ShapeError, match=r"places has shape \(1\), not \(2\)"):
+        ops.place_heads([draw(1, 2, 4)], np.array([0], np.int32))

@@ -64,7 +64,7 @@ def test_an_allowed_url_is_fetched(server):
     "host",
     ["127.0.0.1", "localhost", "10.0.0.1", "192.168.1.1", "172.16.0.1", "169.254.169.254", "0.0.0.0", "100.64.0.1",
      "[::1]", "[fe80::1]", "[fc00::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "224.0.0.1",
-     "2130706433", "0x7f.1"],
+     "2130706433", "0x7f.1", "192.0.0.192", "[::127.0.0.1]", "[64:ff9b:1::1]"],
 )  # fmt: skip
 def test_private_addresses_are_refused_in_every_spelling(host):
     with pytest.raises(RequestError, match="private_urls"):

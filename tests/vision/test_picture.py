@@ -164,6 +164,12 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
         open_picture(3)
 
 
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/a.png", "gopher://x"])
+def test_urls_of_other_kinds_are_told_from_paths(url):
+    with pytest.raises(RequestError, match="is no URL of http, https or data"):
+        open_picture(url)
+
+
 def test_a_file_that_is_too_large_is_not_read(tmp_path):
     with open(tmp_path / "large.png", "wb") as file:
         file.truncate(65 << 20)

@@ -56,11 +56,23 @@ def test_a_video_file_gives_its_frames(tmp_path):
     np.testing.assert_allclose(found, [0, 100, 200], atol=12)  # the codec is not exact
 
 
+def test_sound_alone_is_refused(tmp_path):
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(RequestError, match=r"a\.mp4 has no stream of pictures; give a video"):
+        frames(tmp_path / "a.mp4", 3)
+
+
 @pytest.mark.parametrize("data", [b"", b"no video", bytes(5000), b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n"])
 def test_what_cannot_be_decoded_is_refused(tmp_path, data):
     pytest.importorskip("av")
     (tmp_path / "a.mp4").write_bytes(data)
-    with pytest.raises(RequestError, match="cannot be decoded"):
+    with pytest.raises(RequestError, match=r"a\.mp4 cannot be decoded as a video \((?!\[Errno)"):
         frames(tmp_path / "a.mp4", 3)
 
 
@@ -69,6 +81,8 @@ def test_what_is_no_video_is_refused(tmp_path):
         frames(tmp_path / "none.mp4", 3)
     with pytest.raises(RequestError, match="no images"):
         frames(tmp_path, 3)
+    with pytest.raises(RequestError, match=r"'https://example.org/a.mp4' is a URL.*fetch it first"):
+        frames("https://example.org/a.mp4", 3)
     (tmp_path / "a.gif").write_bytes(b"GIF89a")
     with pytest.raises(RequestError, match=r"a.gif"):
         frames(tmp_path / "a.gif", 3)

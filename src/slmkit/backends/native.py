@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from slmkit.backends.adapters import adapted, adapter_facts, chosen, open_adapters
 from slmkit.backends.base import Capabilities
-from slmkit.backends.images import ImagePlan, plan_images
+from slmkit.backends.images import ImagePlan, ImageRoom, plan_images
 from slmkit.backends.prompts import check_prompts, n_shared, open_prompts
 from slmkit.engine.cache import Cache, default_kind
+from slmkit.engine.constrain import Guide, Vocabulary
 from slmkit.engine.job import Task
 from slmkit.engine.memory import CachePlan, ExpertBytes, layout_of, plan_experts, usable_bytes
 from slmkit.engine.prompts import Prompts
@@ -38,7 +40,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready to run, before any thread is started for it.   model, cache: None once it was closed."""
+    """A model ready to run, before any thread is started for it.   model, cache: None once it was closed.
+
+    image_room: of a model that sees, within a bound of memory.
+    """
 
     source: Source
     config: Any
@@ -50,6 +55,7 @@ class Loaded:
     stop_ids: frozenset[int]
     facts: dict[str, Any]
     prompts: Prompts | None = None
+    image_room: ImageRoom | None = None
 
 
 class NativeBackend:
@@ -57,7 +63,6 @@ class NativeBackend:
 
     capabilities = replace(
         Capabilities(**dict.fromkeys(Capabilities.__dataclass_fields__, True)),
-        constraint=False,
         deadline=False,
         prompt_logprobs=False,
     )
@@ -76,7 +81,10 @@ class NativeBackend:
         self._fetching = Fetching(private=bool(options.private_urls), offline=bool(options.offline))
         self.context = self.loaded.plan.context
         assert self.loaded.cache is not None
-        self._worker = Worker(Engine(self.loaded.model, self.loaded.cache, prompts=self.loaded.prompts))
+        engine = Engine(self.loaded.model, self.loaded.cache, prompts=self.loaded.prompts)
+        if room := self.loaded.image_room:
+            engine.encoder.most_bytes = room.kept
+        self._worker = Worker(engine)
 
     def describe(self) -> dict[str, Any]:
         """Facts about the loaded model, for people and programs."""
@@ -119,9 +127,21 @@ class NativeBackend:
             processors=request.processors,
             scorer=request.scorer,
             adapter=chosen(options.adapter, self.loaded.facts["adapters"]),
-            images=plan.places(prompt) if plan else (),
+            images=plan.places(prompt, self.loaded.image_room) if plan else (),
             n_shared=n_shared(request, ids, self.render) if self.loaded.prompts else 0,
+            guide=self._guide(request, options),
         )
+
+    def _guide(self, request: Request, options: Options) -> Guide | None:
+        if request.constraint is None:
+            return None
+        if (options.beams or 1) > 1:
+            raise OptionError(f"{options.beams} beams and a constraint do not go together; leave out one of the two")
+        return self._vocabulary.guide(request.constraint, continues=request.messages is None)
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.loaded.tokenizer, self.loaded.config.vocab_size)
 
     def _ids(self, request: Request) -> tuple[tuple[int, ...], ImagePlan | None, Prompt]:
         self._refuse_hopeless(request)
@@ -221,6 +241,8 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
     config, tokenizer = source.config, source.tokenizer
     tokenizer.require_fit(config.vocab_size)
     defaults, stops = source.defaults, source.stop_ids
+    if source.adapters:
+        options = replace(options, adapters={**source.adapters, **(options.adapters or {})})
     planned = plan_weights(source.tensors, source.expected, options.quantize)
     adapters = open_adapters(options, source, progress, notice)
     n_bytes = planned.n_bytes + sum(adapter.n_bytes for adapter in adapters.values())
@@ -229,7 +251,8 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
     most = config.max_position_embeddings
     told = min(source.ctx, most) if source.ctx else None  # Ollama, too, cuts what its store asks for
     sizes = ExpertBytes(n_bytes, planned.expert_bytes, planned.expert_bytes // config.num_hidden_layers)
-    plan, expert_budget = plan_experts(most, options.ctx or told, layout, kind, sizes, usable_bytes(options.memory))
+    free, encoding = usable_bytes(options.memory), ImageRoom.least(source) if options.memory else 0
+    plan, expert_budget = plan_experts(most, options.ctx or told, layout, kind, sizes, free, encoding)
     ops = choose(options.kernels or "auto", options.threads)
     weights = take_weights(planned, ops=ops, progress=progress)
     model = source.family.MODEL(config, weights, adapted(ops, adapters, weights, config))
@@ -255,6 +278,7 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
         if line and notice:
             notice(line)
     cache = Cache(plan.n_blocks, layout.layers, layout.kv_heads, layout.head_dim, kind, layout.strands)
+    left = free - n_bytes - cache.data.nbytes
     return Loaded(
         source=source,
         config=config,
@@ -266,6 +290,7 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
         stop_ids=stops,
         facts=facts,
         prompts=open_prompts(options, source, weights, ops.NAME, kind, cache),
+        image_room=ImageRoom.of(options.memory, left) if options.memory and encoding else None,
     )
 
 

@@ -14,7 +14,6 @@ from slmkit.engine.cache import default_kind
 from slmkit.errors import NotEnoughMemory, SlmError
 from slmkit.options import FALLBACKS
 from slmkit.sources.base import Source
-from slmkit.sources.gguf import OllamaSource
 from slmkit.text import known
 from slmkit.weights.load import WeightPlan, plan_weights
 
@@ -65,6 +64,7 @@ def facts(source: Source) -> dict[str, Any]:
         "sliding_window": getattr(c, "sliding_window", 0) or None,
         "longrope_from": getattr(getattr(c, "rope_scaling", None), "original_context", None),
         "asked_context": source.ctx,
+        "parent": source.parent or None,
         "file_bytes": source.tensors.total_bytes,
         "types": [kind.as_dict() for kind in by_type(rows)],
         "embedding_type": _type_of(rows, _EMBEDDING),
@@ -143,8 +143,8 @@ def template(source: Source) -> dict[str, Any]:
 
     name: of a known one, else None.   text: as the files have it; of one that slmkit brings, its Jinja text.
     """
-    if isinstance(source, OllamaSource) and source.overlay.template is not None:
-        layer = {"language": "Go", "text": source.overlay.template}
+    if source.go_template is not None:
+        layer = {"language": "Go", "text": source.go_template}
         found = _tried(lambda: source.template.source)
         problem = found if isinstance(found, dict) else {"name": found.name}
         return {"name": None} | layer | problem

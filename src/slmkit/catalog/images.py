@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from slmkit.backends.images import crops_of, image_bytes
+from slmkit.backends.images import crops_of, image_bytes, most_pixels
 from slmkit.catalog.speed import prefill_share
 from slmkit.engine.cache import default_kind
 from slmkit.engine.memory import cache_bytes, free_bytes, layout_of
@@ -47,7 +47,7 @@ def image_facts(
     grids = [picture.grid(crops) for picture in pictures]
     tokens = sum(grid.n_tokens for grid in grids)
     cache = cache_bytes(layout_of(c), tokens, default_kind(plan.quantization))
-    encoding, free = image_bytes(source, pictures, grids), free_bytes()
+    encoding, free = image_bytes(source, grids, most_pixels(pictures)), free_bytes()
     return {
         "num_crops": crops,
         "images": [

@@ -1,4 +1,4 @@
-"""What can be run here without a download: the bundled model, the hub's cache, and Ollama's store.
+"""What can be run here without a download: the bundled model, named ones, the hub's cache, and Ollama's store.
 
 Headers alone are read. What is broken or cannot be run has its reason, and hides nothing else.
 """
@@ -17,6 +17,7 @@ from slmkit.sources.find import source_of
 from slmkit.weights.hub.inventory import Cached, cached
 from slmkit.weights.load import plan_weights
 from slmkit.weights.locate import Found, locate
+from slmkit.weights.named.store import all_named
 from slmkit.weights.names import BUNDLED, MAIN, short_name
 from slmkit.weights.ollama import model as ollama
 from slmkit.weights.ollama.names import PREFIX, Name
@@ -29,7 +30,7 @@ _TEXTS_ALONE = "only its configuration and tokenizer are here; `slm pull {}` fet
 class Installed:
     """One model.
 
-    name: as `slm run` takes it.   origin: "bundled", "hub" or "ollama".   n_bytes: of its files.
+    name: as `slm run` takes it.   origin: "bundled", "named", "hub" or "ollama".   n_bytes: of its files.
     format: "safetensors" or "gguf".   quantization: the types of its matrices, most first, or what its store says.
     modified: Unix time, None for the bundled model.   problem: why it cannot be run, "" if it can.
     """
@@ -49,12 +50,12 @@ class Installed:
 
 
 def installed(notice: Callable[[str], None]) -> list[Installed]:
-    """Every model: the bundled one, then the hub's, then Ollama's, each by name.
+    """Every model: the bundled one, then those that people named, the hub's, and Ollama's, each by name.
 
     notice: told of a whole place that cannot be read.
     """
     found = [_bundled()]
-    for models in (_of_hub, _of_ollama):
+    for models in (_of_people, _of_hub, _of_ollama):
         try:
             found += models()
         except SlmError as error:
@@ -66,6 +67,18 @@ def _bundled() -> Installed:
     source = source_of(locate(BUNDLED))
     size, quantization, problem = _examined(source)
     return Installed(BUNDLED, "bundled", str(source.path), size, "safetensors", quantization, None, problem)
+
+
+def _of_people() -> Iterator[Installed]:
+    for model in all_named():
+        try:
+            found = locate(model.name, offline=True)
+        except SlmError as error:
+            yield Installed(model.name, "named", model.base, 0, "", "", model.created, str(error))
+            continue
+        size, quantization, problem = _examined(source_of(found))
+        format = "safetensors" if found.path.is_dir() else "gguf"
+        yield Installed(model.name, "named", str(found.path), size, format, quantization, model.created, problem)
 
 
 def _of_hub() -> Iterator[Installed]:

@@ -9,10 +9,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from slmkit.cli import terminal
-from slmkit.cli.config_file import config_path
+from slmkit.cli.config_file import KINDS, config_path
 from slmkit.cli.flags import add_flags
 from slmkit.cli.settings import settings
 from slmkit.options import LoadOptions, Options
+from slmkit.server.settings import ServeOptions
 
 if TYPE_CHECKING:
     import argparse
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object: file and options")
-    add_flags(parser, Options, LoadOptions)
+    add_flags(parser, Options, LoadOptions, ServeOptions)
 
 
 def run(args: argparse.Namespace) -> int:
-    rows = [*settings(Options, args), *settings(LoadOptions, args)]
+    rows = [setting for kind in KINDS for setting in settings(kind, args)]
     path = config_path()
     if args.json:
         options = {s.name: {"value": s.value, "source": s.source or None} for s in rows}

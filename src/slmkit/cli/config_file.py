@@ -11,6 +11,7 @@ from typing import Any
 from slmkit.cli.parser import near
 from slmkit.errors import OptionError
 from slmkit.options import LoadOptions, Options
+from slmkit.server.settings import ServeOptions
 from slmkit.untrusted import is_there, shown
 
 if sys.version_info >= (3, 11):
@@ -18,7 +19,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-KEYS = tuple(f.name for kind in (Options, LoadOptions) for f in fields(kind))
+KINDS = (Options, LoadOptions, ServeOptions)
+KEYS = tuple(f.name for kind in KINDS for f in fields(kind))
 _MOST_BYTES = 1 << 16  # a few dozen lines are usual; an endless file, or a.a.a.a and so on, must not hang us
 
 

@@ -34,12 +34,18 @@ def run(args: argparse.Namespace) -> int:
 
     from slmkit.export import export_gguf
     from slmkit.ops.choose import choose
+    from slmkit.sources.named import NamedSource
 
     if not args.out.strip():
         raise RequestError("OUT is empty; give the file to write")
     start = time.perf_counter()
     with Watch(args.quiet) as watch:
         source = find_source(args.model, args, watch)
+        if isinstance(source, NamedSource):
+            raise RequestError(
+                f"{args.model} was made from {source.base.name} by a Modelfile, whose words no GGUF file holds; "
+                f"export {source.base.name}"
+            )
         done = export_gguf(source, Path(args.out), args.type, force=args.force, ops=choose("auto", None),
                            progress=watch.progress)  # fmt: skip
     facts = {

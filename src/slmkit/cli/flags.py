@@ -1,4 +1,4 @@
-"""Command-line flags made from the fields of Options and LoadOptions, so that every surface has the same names."""
+"""Command-line flags made from the fields of the options, so that every surface has the same names."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from dataclasses import Field, fields
 from typing import Any
 
 from slmkit.options import LoadOptions, Options, bound
+from slmkit.server.settings import ServeOptions
 
-TITLES = {Options: "options of the answer", LoadOptions: "options of loading"}
+AnyOptions = type[Options] | type[LoadOptions] | type[ServeOptions]
+TITLES: Mapping[AnyOptions, str] = {
+    Options: "options of the answer",
+    LoadOptions: "options of loading",
+    ServeOptions: "options of the server",
+}
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT", dict: "ID=NUMBER", Mapping: "NAME=PLACE"}
 
 
@@ -18,9 +24,7 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def add_flags(
-    parser: argparse.ArgumentParser, *kinds: type[Options] | type[LoadOptions], without: tuple[str, ...] = ()
-) -> None:
+def add_flags(parser: argparse.ArgumentParser, *kinds: AnyOptions, without: tuple[str, ...] = ()) -> None:
     """One flag for each option. Values stay text: settings.py checks their bounds, as for the other sources.
 
     without: names of options that the verb has no use for.

@@ -1,4 +1,4 @@
-"""List the models that run here without a download: tiny, what was pulled, and what is in Ollama's store."""
+"""List the models that run here without a download: tiny, what was made or pulled, and what is Ollama's."""
 
 from __future__ import annotations
 

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 # Each verb is the file of that name in this folder: add_arguments(parser), run(args) -> exit code.
 VERBS = {
     "run": "answer a prompt, or chat",
+    "create": "make a model of your own from a Modelfile",
     "pull": "fetch a model from the hub",
     "list": "list the models that run here without a download",
     "show": "show what a model is, what its files hold, and the memory it needs",
     "rm": "remove a pulled model, or packed copies",
+    "serve": "serve models over HTTP: the APIs of OpenAI, Anthropic and Ollama, and a page",
+    "ps": "list the models that a running server has loaded",
+    "stop": "unload a model from a running server",
     "complete": "continue a text, without the chat template",
     "render": "show the exact prompt that a model gets",
     "tokenize": "show the tokens of a text",

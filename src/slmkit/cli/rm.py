@@ -1,4 +1,4 @@
-"""Remove a pulled model from the hub's cache, or packed copies or kept system prompts from slmkit's own.
+"""Remove a pulled model, one made with `slm create`, packed copies, or kept system prompts.
 
 The hub's cache is shared with other programs: what two models share stays while one of them is there. Packed copies
 (--packed) are made again when their model is next loaded, system prompts (--prompts) when they are next read.
@@ -44,8 +44,14 @@ def _remove_model(name: str, yes: bool) -> int:
     from slmkit.weights.hub.files import size_text
     from slmkit.weights.hub.layout import hub_folder
     from slmkit.weights.hub.removal import remove
+    from slmkit.weights.named.store import find_named, forget
     from slmkit.weights.packed_copies import remove_copies
 
+    if named := find_named(name):
+        _ask(f"{named.name}, which was made from {named.parent} (that stays)", yes)
+        forget(named.name)
+        terminal.write(f"removed {named.name}\n")
+        return 0
     ref, model = _in_cache(name)
     if model is None:
         return _remove_unfinished(ref, yes)

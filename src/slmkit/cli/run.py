@@ -44,6 +44,13 @@ def run(args: argparse.Namespace) -> int:
         return chat(args, options, load_options, images)
     messages = (Message("system", args.system),) if args.system else ()
     request = Request((*messages, Message("user", prompt, images)), options=options, parse_special=args.parse_special)
+    from slmkit.cli.remote import running_model
+
+    if remote := running_model(args.model, request, load_options):
+        if not args.quiet:
+            terminal.say(f"{args.model} is loaded in the server at {remote.server}, which answers")
+        show(remote, request, as_json=args.json, stats=args.stats)
+        return 0
     with open_model(args.model, load_options, quiet=args.quiet) as model:
         show(model, request, as_json=args.json, stats=args.stats)
     return 0

@@ -10,18 +10,19 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from slmkit.cli.config_file import config_path, read_config
-from slmkit.cli.flags import flag
+from slmkit.cli.config_file import KINDS, config_path, read_config
+from slmkit.cli.flags import AnyOptions, flag
 from slmkit.cli.parser import near
 from slmkit.errors import OptionError
 from slmkit.options import LoadOptions, Options, check
+from slmkit.server.settings import ServeOptions
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-Kind = TypeVar("Kind", Options, LoadOptions)
-OTHER_VARIABLES = {"SLMKIT_CACHE_DIR", "SLMKIT_CONFIG", "SLMKIT_DEBUG"}
+Kind = TypeVar("Kind", Options, LoadOptions, ServeOptions)
+OTHER_VARIABLES = {"SLMKIT_API_KEY", "SLMKIT_CACHE_DIR", "SLMKIT_CONFIG", "SLMKIT_DATA_DIR", "SLMKIT_DEBUG"}
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -40,11 +41,11 @@ def variable(name: str) -> str:
 
 
 def effective(kind: type[Kind], args: argparse.Namespace) -> Kind:
-    """The Options or LoadOptions in effect for these arguments. Raises OptionError."""
+    """The Options, LoadOptions or ServeOptions in effect for these arguments. Raises OptionError."""
     return kind(**{s.name: s.value for s in settings(kind, args) if s.source})
 
 
-def settings(kind: type[Options] | type[LoadOptions], args: argparse.Namespace) -> list[Setting]:
+def settings(kind: AnyOptions, args: argparse.Namespace) -> list[Setting]:
     """Every option of a kind with its value and source. Raises OptionError."""
     refuse_unknown_variables()
     config = read_config()
@@ -53,7 +54,7 @@ def settings(kind: type[Options] | type[LoadOptions], args: argparse.Namespace) 
 
 def refuse_unknown_variables() -> None:
     """Raise OptionError for an SLMKIT_ variable that nothing reads: a misspelt option must not be passed over."""
-    known = {variable(f.name) for kind in (Options, LoadOptions) for f in fields(kind)} | OTHER_VARIABLES
+    known = {variable(f.name) for kind in KINDS for f in fields(kind)} | OTHER_VARIABLES
     for name in os.environ:
         if name.startswith("SLMKIT_") and name not in known:
             raise OptionError(f"the environment has {name}, which is no option{near(name, known)}; unset or correct it")
@@ -79,9 +80,9 @@ def _checked(f: Field[Any], value: Any, label: str, source: str) -> Setting:
 
 def _listed(f: Field[Any], text: str) -> str | list[str]:
     """A variable's text as the list of texts that repeated flags would give."""
-    if f.metadata["kind"] in (dict, Mapping) or (f.metadata["many"] and f.metadata["kind"] is int):
-        return text.split(",")
-    return [text] if f.metadata["many"] else text
+    if f.name == "stop":
+        return [text]  # commas are part of it
+    return text.split(",") if f.metadata["many"] or f.metadata["kind"] in (dict, Mapping) else text
 
 
 def _parsed(f: Field[Any], given: str | bool | Sequence[str]) -> Any:

@@ -135,6 +135,8 @@ def _facts(f: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f"{f['heads']} heads of {f['head_dim']}{shared}"
         ),
     )
+    if f["parent"]:
+        yield "made from", f["parent"]
     yield "parameters", _count(f["parameters"])
     yield "context", _context(f)
     yield "files", f"{_size(f['file_bytes'])} {_PLACES[f['origin']]}; {_ends(f)}"

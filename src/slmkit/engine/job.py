@@ -22,6 +22,7 @@ from slmkit.text.stops import StopMatcher
 
 if TYPE_CHECKING:
     from slmkit.engine.cache import Cache
+    from slmkit.engine.constrain import Guide
     from slmkit.options import Options
     from slmkit.request import LogitsProcessor, Scorer
     from slmkit.text.tokenizer import Tokenizer
@@ -38,6 +39,7 @@ class Task:
     images: where they stand among the ids, which are negative there.
     adapter: the one that answers, by its name; "" for the model alone.
     n_shared: how many leading ids other prompts are likely to begin with.
+    guide: what the answer must match.
     """
 
     ids: tuple[int, ...]
@@ -51,6 +53,7 @@ class Task:
     scorer: Scorer | None = None
     images: tuple[Place, ...] = ()
     adapter: str = ""
+    guide: Guide | None = None
 
 
 @dataclass(eq=False)
@@ -121,9 +124,11 @@ class Job:
         detokenizer = Detokenizer(task.tokenizer, continues=task.continues)
         stops = StopMatcher(task.options.stop or ())
         images = PromptImages(task.images) if task.images else None
-        return Sequence(
+        sequence = Sequence(
             list(task.ids), len(task.ids), self.rng(0), detokenizer, stops, adapter=task.adapter, images=images
         )
+        sequence.guide = task.guide.fork() if task.guide else None
+        return sequence
 
     def finished(self, sequence: Sequence, reason: str, score: float | None = None) -> Finished:
         """The event that ends a choice; the caller's scorer, where there is one, decides its score."""

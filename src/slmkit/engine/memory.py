@@ -80,6 +80,7 @@ def plan_experts(
     kind: str,
     weights: ExpertBytes,
     free: int,
+    encoding: int = 0,
 ) -> tuple[CachePlan, int]:
     """As plan_cache for a model whose experts need not all be in memory; and the bytes of experts that may be.
 
@@ -89,9 +90,10 @@ def plan_experts(
     fixed = weights.total - weights.experts
     try:
         plan = plan_cache(model_context, asked, layout, kind,
-                          fixed + min(weights.experts, max(weights.layer, (free - fixed) * 3 // 4)), free)  # fmt: skip
+                          fixed + min(weights.experts, max(weights.layer, (free - fixed) * 3 // 4)),
+                          free, encoding)  # fmt: skip
     except NotEnoughMemory:
-        plan = plan_cache(model_context, asked, layout, kind, fixed + weights.layer, free)
+        plan = plan_cache(model_context, asked, layout, kind, fixed + weights.layer, free, encoding)
     one = block_bytes(layout.layers, layout.kv_heads, layout.head_dim, kind)
 
     def left() -> int:
@@ -109,24 +111,26 @@ def plan_cache(
     kind: str,
     weight_bytes: int,
     free: int | None = None,
+    encoding: int = 0,
 ) -> CachePlan:
     """The context that is asked for, or the smaller of the model's and what fits.
 
     kind: one of engine/cache.py: DTYPES.
-    weight_bytes: mapped weights, which need memory too.
+    weight_bytes: mapped weights, which need memory too.   encoding: what an image needs while it is encoded.
     Raises OptionError beyond the model's context, NotEnoughMemory beyond the machine's.
     """
     if asked is not None and asked > model_context:
         raise OptionError(f"ctx is {asked}; this model was made for at most {model_context} tokens")
     one = block_bytes(layout.layers, layout.kv_heads, layout.head_dim, kind)
     free = free_bytes() if free is None else free
-    room = max(0, int((free - weight_bytes) * (1 - RESERVE)))
+    room = max(0, int((free - weight_bytes - encoding) * (1 - RESERVE)))
     fits = layout.tokens_in(room // one, STEP_TOKENS)
     wanted = asked or model_context
     if (asked and wanted > fits) or fits < BLOCK:
+        image = f" and {_gb(encoding)} for an image" if encoding else ""
         raise NotEnoughMemory(
             f"a context of {asked or BLOCK} tokens needs {_gb(cache_bytes(layout, asked or BLOCK, kind))} for its "
-            f"cache beside {_gb(weight_bytes)} of weights, and {_gb(free)} of memory is free; "
+            f"cache beside {_gb(weight_bytes)} of weights{image}, and {_gb(free)} of memory is free; "
             f"{f'use --ctx {fits} or less, or ' if fits >= BLOCK else ''}close other programs"
         )
     context = min(wanted, fits)

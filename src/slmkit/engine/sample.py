@@ -26,8 +26,11 @@ class SampleJob(Job):
 
     @property
     def speculates(self) -> bool:
-        """Each row of a draft is chosen from as if it came alone, so any options and processors are served."""
-        return self.task.options.speculate != 0
+        """Each row of a draft is chosen from as if it came alone, so any options and processors are served.
+
+        What a constraint allows is found while the model runs, for one row.
+        """
+        return self.task.options.speculate != 0 and self.task.guide is None
 
     def accept(self, sequence: Sequence, logits: F32, cache: Cache) -> None:
         """Sample the next token of the sequence; after the prompt, also open the other answers."""
@@ -45,8 +48,13 @@ class SampleJob(Job):
         return twins
 
     def _advance(self, sequence: Sequence, logits: F32, cache: Cache) -> None:
-        task, options = self.task, self.task.options
+        task, options, guide = self.task, self.task.options, sequence.guide
+        if guide and guide.is_complete:  # which shows only now
+            self._emit(sequence, sequence.rest())
+            return self.finish(sequence, "stop", cache)
         shaped = shape_logits(logits, sequence.ids, sequence.n_prompt, options, task.processors)
+        if guide:
+            shaped = guide.masked(shaped, task.stop_ids)
         id = choose(shaped, options, sequence.rng)
         row = log_softmax(logits) if options.logprobs is not None or task.scorer else None
         info = self.info(id, row)
@@ -56,14 +64,17 @@ class SampleJob(Job):
             sequence.stop = info.text
             self._emit(sequence, sequence.rest(), info)
             return self.finish(sequence, "stop", cache)
-        last = sequence.n_generated == task.limit
+        if guide:
+            guide.take(id)
+        is_complete = guide is not None and guide.is_complete
+        last = is_complete or sequence.n_generated == task.limit
         text = sequence.stops.push(sequence.detokenizer.push(id))
         self._emit(sequence, text + sequence.rest() if last else text, info)
         if sequence.stops.matched is not None:
             sequence.stop = sequence.stops.matched
             return self.finish(sequence, "stop", cache)
-        return self.finish(sequence, "length", cache) if last else None
+        return self.finish(sequence, "stop" if is_complete else "length", cache) if last else None
 
-    def _emit(self, sequence: Sequence, text: str, info: TokenInfo) -> None:
+    def _emit(self, sequence: Sequence, text: str, *tokens: TokenInfo) -> None:
         sequence.text += text
-        self.outbox.put(Chunk(text, sequence.index, (info,)))
+        self.outbox.put(Chunk(text, sequence.index, tokens))

@@ -4,6 +4,7 @@
     2. processors            the caller's own functions, in their order
     3. repetition_penalty    over prompt and answer, or the last repetition_window tokens of them
     4. presence_penalty, frequency_penalty    over the answer
+       A constraint leaves what may follow (constrain.py).
     5. temperature 0: the likeliest token, the lowest id among equals. Otherwise:
     6. temperature           divide
     7. top_k, top_p, min_p   each keeps a set of likeliest tokens; top_p and min_p read the probabilities left by those

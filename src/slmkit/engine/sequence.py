@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from slmkit.engine.cache import Cache
+    from slmkit.engine.constrain import Guide
     from slmkit.engine.images import PromptImages
     from slmkit.engine.speculate import Guesser
     from slmkit.events import TokenInfo
@@ -28,6 +29,7 @@ class Sequence:
     table: which rotary table those keys were turned with.   adapter: which adapter made them; "" for none.
     draft: ids that the next step checks, as they may turn out to follow.   guesser: where they come from, once used.
     images: those among the ids, which are negative there.
+    guide: what the answer must match.
     n_reused: leading ids that an earlier request had read, or an earlier run.
     n_drafted, n_accepted: how many were checked so far, and how many of them became part of the answer.
     """
@@ -53,6 +55,7 @@ class Sequence:
     n_drafted: int = 0
     n_accepted: int = 0
     images: PromptImages | None = None
+    guide: Guide | None = None
 
     @property
     def n_generated(self) -> int:
@@ -97,6 +100,7 @@ class Sequence:
         twin.index, twin.rng = index, rng
         twin.blocks, twin.n_cached = [], 0
         twin.draft, twin.guesser = [], None
+        twin.guide = self.guide.fork() if self.guide else None
         return twin
 
     def share_cache(self, parent: Sequence, cache: Cache) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slmkit.engine.constrain import Preparer
 from slmkit.engine.drafts import Drafter
 from slmkit.engine.images import Encoder
 from slmkit.engine.scheduler import STEP_TOKENS, Work, schedule
@@ -37,6 +38,7 @@ class Engine:
         self.model, self.cache, self.step_tokens, self.prompts = model, cache, step_tokens, prompts
         self.drafter = Drafter(model.rope)
         self.encoder = Encoder(model)
+        self.preparer = Preparer()
         self.jobs: list[Job] = []
         self._new: list[Job] = []
 
@@ -60,7 +62,8 @@ class Engine:
         if plan:
             complete = [(self._owner(work.sequence), work) for work in plan if work.is_complete]
             began = time.perf_counter()
-            logits = forward(self.model, self.cache, plan)
+            with self.preparer.meanwhile([work.sequence.guide for _, work in complete if work.sequence.guide]):
+                logits = forward(self.model, self.cache, plan)
             self.drafter.note(plan, time.perf_counter() - began)
             if self.prompts:
                 self.prompts.note()
@@ -76,6 +79,7 @@ class Engine:
 
     def close(self) -> None:
         """Put away what was read of prompts.   Raises SlmError where that cannot be done."""
+        self.preparer.close()
         if self.prompts:
             self.prompts.close()
 

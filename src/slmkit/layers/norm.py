@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slmkit.layers.fixed import fixed
+
 F32 = NDArray[np.float32]
 
 
@@ -15,8 +17,7 @@ class RMSNorm:
 
     def __init__(self, ops: Any, weight: F32, eps: float) -> None:
         self.ops = ops
-        self.weight = weight.view()
-        self.weight.flags.writeable = False  # it does not change between steps, which ops/recording.py goes by
+        self.weight = fixed(weight)
         self.eps = eps
 
     def __call__(self, x: F32) -> F32:  # (tokens, dim)
@@ -29,7 +30,7 @@ class LayerNorm:
 
     def __init__(self, ops: Any, weight: F32, bias: F32, eps: float) -> None:
         self.ops = ops
-        self.weight, self.bias = weight, bias
+        self.weight, self.bias = fixed(weight), fixed(bias)
         self.eps = eps
 
     def __call__(self, x: F32) -> F32:  # (tokens, dim)

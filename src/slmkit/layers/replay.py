@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from slmkit.ops.recording import Recording
 
 F32 = NDArray[np.float32]
-Layers = Callable[[NDArray[np.int32], Step, F32, F32], F32]
+Layers = Callable[[F32, Step, F32, F32], F32]
 
 MOST_ROWS = 16  # of more, Python's share is too small to show
 MOST_RECORDINGS = 16
@@ -38,7 +38,7 @@ class _Recorded:
 
 
 class Replay:
-    """The layers of a model, (ids, step, cos, sin) -> hidden states, with ops that may be able to record."""
+    """The layers of a model, (embeddings, step, cos, sin) -> hidden states, with ops that may be able to record."""
 
     def __init__(self, ops: Any, layers: Layers) -> None:
         """layers: makes nothing but calls of ops and views, the same ones for the same shapes."""
@@ -46,14 +46,14 @@ class Replay:
         self.most_rows = MOST_ROWS if hasattr(ops, "record") else 0
         self._by_shape: OrderedDict[tuple[Any, ...], _Recorded] = OrderedDict()
 
-    def __call__(self, ids: NDArray[np.int32], step: Step, cos: F32, sin: F32) -> F32:
-        if len(ids) > self.most_rows or step.features is not None:
-            return self.layers(ids, step, cos, sin)
-        arrays = _arrays(ids, step, cos, sin)
-        shape = (len(ids), *step.segments.blocks.shape, step.adapters)
+    def __call__(self, x: F32, step: Step, cos: F32, sin: F32) -> F32:
+        if len(x) > self.most_rows:
+            return self.layers(x, step, cos, sin)
+        arrays = _arrays(x, step, cos, sin)
+        shape = (*(array.shape for array in arrays), step.adapters)
         recorded = self._by_shape.pop(shape, None)
         if recorded is None or recorded.cache is not step.cache:
-            recorded = self._record([array.copy() for array in arrays], step.cache)
+            recorded = self._record([array.copy() for array in arrays], step)
         self._by_shape[shape] = recorded
         if len(self._by_shape) > MOST_RECORDINGS:
             self._by_shape.popitem(last=False)  # used longest ago
@@ -61,13 +61,19 @@ class Replay:
             np.copyto(to, array)
         return recorded.recording.run()
 
-    def _record(self, arrays: list[NDArray[Any]], cache: NDArray[Any]) -> _Recorded:
-        ids, cos, sin, positions, lengths, slots, starts, firsts, blocks = arrays
-        step = Step(positions, lengths, (Strand(slots, Segments(starts, firsts, blocks)),), cache)
-        recording = self.ops.record(lambda: self.layers(ids, step, cos, sin), [*arrays, cache])
-        return _Recorded(arrays, cache, recording)
+    def _record(self, arrays: list[NDArray[Any]], like: Step) -> _Recorded:
+        x, cos, sin, *rest = arrays
+        tables = zip(*(rest[i::4] for i in range(4)), strict=True)
+        strands = tuple(Strand(slots, Segments(starts, firsts, blocks)) for slots, starts, firsts, blocks in tables)
+        step = replace(like, strands=strands)
+        recording = self.ops.record(lambda: self.layers(x, step, cos, sin), [*arrays, step.cache])
+        return _Recorded(arrays, step.cache, recording)
 
 
-def _arrays(ids: NDArray[np.int32], step: Step, cos: F32, sin: F32) -> list[NDArray[Any]]:
-    s = step.segments
-    return [ids, cos, sin, step.positions, step.lengths, step.slots, s.starts, s.positions, s.blocks]
+def _arrays(x: F32, step: Step, cos: F32, sin: F32) -> list[NDArray[Any]]:
+    """What a step's layers read: positions and features are in x, cos and sin."""
+    found: list[NDArray[Any]] = [x, cos, sin]
+    for strand in step.strands:
+        s = strand.segments
+        found += [strand.slots, s.starts, s.positions, s.blocks]
+    return found

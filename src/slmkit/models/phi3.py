@@ -173,10 +173,9 @@ class Phi3:
 
     def hidden(self, ids: NDArray[np.int32], step: Step) -> F32:
         """Last hidden states, before the final norm.   ids: (tokens,).   Returns (tokens, hidden)."""
-        return self.run_layers(ids, step, *self.rope(step.positions, step.lengths))
+        return self.run_layers(self.inputs(ids, step), step, *self.rope(step.positions, step.lengths))
 
-    def _run_layers(self, ids: NDArray[np.int32], step: Step, cos: F32, sin: F32) -> F32:
-        x = self.inputs(ids, step)
+    def _run_layers(self, x: F32, step: Step, cos: F32, sin: F32) -> F32:
         for layer in self.layers:
             x = layer(x, step, cos, sin)
         return x

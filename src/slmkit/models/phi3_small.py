@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slmkit.layers.fixed import fixed
 from slmkit.layers.linear import Linear
 from slmkit.layers.norm import LayerNorm
+from slmkit.layers.replay import Replay
 from slmkit.layers.rope import Rope
 from slmkit.models.phi3_small_config import Config
 
@@ -40,24 +42,23 @@ class Attention:
         rows = np.arange((self.shared + 2) * config.num_key_value_heads).reshape(config.num_key_value_heads, -1)
         heads = np.arange(config.num_attention_heads).reshape(config.num_key_value_heads, -1)
         own = [list(share.kv_heads) for share in self.shares]
-        self.order = np.concatenate([rows[kv][:, part].ravel() for kv in own for part in (slice(-2), -2, -1)])
-        self.back = np.argsort(np.concatenate([heads[kv].ravel() for kv in own]))
+        order = np.concatenate([rows[kv][:, part].ravel() for kv in own for part in (slice(-2), -2, -1)])
+        self.by_strand = fixed(np.argsort(order).astype(np.int32))
+        self.by_head = fixed(np.concatenate([heads[kv].ravel() for kv in own]).astype(np.int32))
 
     def __call__(self, x: F32, step: Step, cos: F32, sin: F32) -> F32:
         c, ops, tokens = self.config, self.ops, len(x)
-        rows = self.query_key_value(x).reshape(tokens, -1, c.head_dim).take(self.order, axis=1)
+        rows = ops.place_heads([self.query_key_value(x).reshape(tokens, -1, c.head_dim)], self.by_strand)
         found = []
         for share in self.shares:
             n, strand = len(share.kv_heads), step.strands[share.strand]
             k = n * self.shared  # queries before it; then n keys and n values
             q = ops.rotate_and_cache(rows[:, :k], rows[:, k : k + n], rows[:, k + n : k + 2 * n], cos, sin,
                                      step.cache, share.layer, strand.slots)  # fmt: skip
-            found.append(
-                ops.attention(q, step.cache, share.layer, strand.segments, c.attention_scale, 0, share.pattern)
-            )
+            out = ops.attention(q, step.cache, share.layer, strand.segments, c.attention_scale, 0, share.pattern)
+            found.append(out.reshape(tokens, -1, c.head_dim))
             rows = rows[:, k + 2 * n :]
-        heads = np.concatenate(found, axis=1).reshape(tokens, -1, c.head_dim).take(self.back, axis=1)
-        return self.dense(heads.reshape(tokens, -1))
+        return self.dense(ops.place_heads(found, self.by_head).reshape(tokens, -1))
 
 
 class MLP:
@@ -101,6 +102,7 @@ class Phi3Small:
         tied = config.tie_word_embeddings
         self.lm_head = self.embed_tokens if tied else ops.prepare(weights["lm_head.weight"])
         self.rope = Rope(config.head_dim, config.rope_embedding_base, config.rope_scaling)
+        self.run_layers = Replay(ops, self._run_layers)
 
     def embed(self, ids: NDArray[np.int32]) -> F32:
         """What the first layer takes: (tokens, hidden)."""
@@ -110,8 +112,9 @@ class Phi3Small:
 
     def hidden(self, ids: NDArray[np.int32], step: Step) -> F32:
         """Last hidden states, before the final norm.   ids: (tokens,).   Returns (tokens, hidden)."""
-        x = self.embed(ids)
-        cos, sin = self.rope(step.positions, step.lengths)
+        return self.run_layers(self.embed(ids), step, *self.rope(step.positions, step.lengths))
+
+    def _run_layers(self, x: F32, step: Step, cos: F32, sin: F32) -> F32:
         for layer in self.layers:
             x = layer(x, step, cos, sin)
         return x

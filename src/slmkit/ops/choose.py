@@ -12,6 +12,8 @@ from slmkit.errors import OptionError
 from slmkit.ops import reference
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -52,6 +54,8 @@ class Ops(Protocol):
     def quick_gelu(self, x: F32, /) -> F32: ...
     def encode(self, q: F32, k: F32, v: F32, length: int, scale: float, /) -> F32: ...
     def add(self, x: F32, y: F32, /) -> F32: ...
+    def add_bias(self, x: F32, bias: F32, /) -> F32: ...
+    def place_heads(self, parts: Sequence[F32], places: NDArray[np.int32], /) -> F32: ...
     def gegelu(self, x: F32, limit: float, /) -> F32: ...
     def rotate_and_cache(
         self, q: F32, k: F32, v: F32, cos: F32, sin: F32, cache: NDArray[Any], layer: int, slots: NDArray[np.int64], /
@@ -86,6 +90,8 @@ class _Reference:
     quick_gelu = staticmethod(reference.quick_gelu)
     encode = staticmethod(reference.encode)
     add = staticmethod(reference.add)
+    add_bias = staticmethod(reference.add_bias)
+    place_heads = staticmethod(reference.place_heads)
     gegelu = staticmethod(reference.gegelu)
     rotate_and_cache = staticmethod(reference.rotate_and_cache)
     attention = staticmethod(reference.attention)

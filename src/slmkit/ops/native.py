@@ -17,7 +17,7 @@ from slmkit.ops.pack import NOT_FINITE, SCALE_NOT_FINITE
 from slmkit.ops.recording import Buffers, Recorder, Recording
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from slmkit.ops.segments import Segments
     from slmkit.ops.sparse import BlockSparse
@@ -184,6 +184,19 @@ class Native:
     def add(self, x: F32, y: F32) -> F32:
         self._set.add(x, y)
         return x
+
+    def add_bias(self, x: F32, bias: F32) -> F32:
+        self._set.add_bias(x, bias)
+        return x
+
+    def place_heads(self, parts: Sequence[F32], places: NDArray[np.int32]) -> F32:
+        tokens, _, head_dim = parts[0].shape
+        out, first = self._new((tokens, len(places), head_dim)), 0
+        for part in parts:
+            last = first + part.shape[1]
+            self._set.place_heads(part, places[first:last], out)
+            first = last
+        return out
 
     def gegelu(self, x: F32, limit: float) -> F32:
         out = self._new((x.shape[0], x.shape[1] // 2))

@@ -6,6 +6,7 @@ x is float32 everywhere; rows are tokens. Weight handles come from `prepare`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from slmkit.ops.sparse import BlockSparse
 __all__ = [
     "NAME",
     "add",
+    "add_bias",
     "attention",
     "embed",
     "encode",
@@ -29,6 +31,7 @@ __all__ = [
     "layer_norm",
     "matmul",
     "pack",
+    "place_heads",
     "prepare",
     "quantize_rows",
     "quick_gelu",
@@ -190,6 +193,24 @@ def add(x: F32, y: F32) -> F32:
     """x + y, into x.   Both (tokens, dim)."""
     x += y
     return x
+
+
+def add_bias(x: F32, bias: F32) -> F32:
+    """x + bias, into x.   x: (tokens, dim).   bias: (dim,)."""
+    x += bias
+    return x
+
+
+def place_heads(parts: Sequence[F32], places: NDArray[np.int32]) -> F32:
+    """Heads of several arrays in one, each at its place.
+
+    parts: each (tokens, some heads, head_dim), may be views of wider rows.   places: (heads,), of the parts' heads in
+    order; every place once.   Returns (tokens, heads, head_dim).
+    """
+    heads = np.concatenate(parts, axis=1)
+    out = np.empty_like(heads)
+    out[:, places] = heads
+    return out
 
 
 def gegelu(x: F32, limit: float) -> F32:

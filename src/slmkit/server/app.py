@@ -1,4 +1,4 @@
-"""The application: one service behind the routes of several APIs."""
+"""The application: one service behind the routes of several APIs, and a page."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 import slmkit
-from slmkit.server import faults
+from slmkit.server import faults, health, logs, metrics, pages, security
+from slmkit.server.anthropic import messages
+from slmkit.server.drain import Drain
+from slmkit.server.ollama import router as ollama
 from slmkit.server.openai import chat, completions, embeddings, models, responses
+from slmkit.server.record import Recorder
 from slmkit.server.service import Service
 
 
@@ -29,9 +33,13 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(title="slmkit", version=slmkit.__version__, lifespan=lifespan)
     app.state.service = service
     faults.install(app)
-    app.include_router(models.routes(service))
-    app.include_router(chat.routes(service))
-    app.include_router(completions.routes(service))
-    app.include_router(embeddings.routes(service))
-    app.include_router(responses.routes(service))
+    app.add_middleware(Drain, service=service)
+    security.install(app, service.options)
+    app.add_middleware(Recorder, done=(service.metrics.note, logs.write))
+    app.include_router(health.routes(service))
+    app.include_router(metrics.routes(service.metrics))
+    pages.playground(app)  # before Ollama's greeting at the same place
+    openai = (models.routes, chat.routes, completions.routes, embeddings.routes, responses.routes)
+    for routes in (*openai, messages.routes, ollama.routes):
+        app.include_router(routes(service))
     return app

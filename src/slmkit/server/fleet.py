@@ -51,6 +51,7 @@ class Fleet:
     def __init__(self, open: Callable[[str], Model], keep_alive_s: float) -> None:
         self._open, self.keep_alive_s = open, keep_alive_s
         self._berths: dict[str, Berth] = {}
+        self.has_loaded = False  # any model, ever: what was unloaded since can be loaded again
         self._loading = asyncio.Lock()  # one at a time: each looks at the memory that is free
 
     @property
@@ -75,6 +76,11 @@ class Fleet:
             berth.idle_at = time.monotonic()
             if berth.is_expired:
                 await self._unload(berth)
+
+    def add(self, name: str, model: Model) -> None:
+        """Take charge of a model that was opened elsewhere."""
+        self._berths[name] = Berth(name, model, self.keep_alive_s)
+        self.has_loaded = True
 
     async def unload(self, name: str) -> bool:
         """Let an idle model go now; one in use goes when its requests have ended.   Returns whether it was loaded."""
@@ -111,6 +117,7 @@ class Fleet:
                     await self._unload(min(idle, key=lambda berth: berth.idle_at))
                 else:
                     self._berths[name] = Berth(name, model, self.keep_alive_s)
+                    self.has_loaded = True
             return self._berths[name]
 
     async def _unload(self, berth: Berth) -> None:

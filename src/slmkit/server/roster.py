@@ -12,6 +12,7 @@ from typing import Any
 from slmkit.catalog.installed import Installed, installed
 from slmkit.errors import ModelNotFound
 from slmkit.untrusted import shown
+from slmkit.weights.named.store import find_named
 
 LATEST = ":latest"  # what clients of Ollama add to a name
 
@@ -33,20 +34,22 @@ class Roster:
 
     def __init__(self, served: tuple[str, ...]) -> None:
         """served: what the server was started with, paths too."""
-        self._served = {served_id(name): name for name in served}
+        self.served = {served_id(name): name for name in served}
 
     def list(self) -> list[Listed]:
         """Every model, those served first."""
         here = {model.name: model for model in installed(lambda _: None)}
-        served = [Listed(id, name, _facts(here.get(name))) for id, name in self._served.items()]
-        others = [m for m in here.values() if not m.problem and m.name not in self._served.values()]
+        served = [Listed(id, name, _facts(here.get(name))) for id, name in self.served.items()]
+        others = [m for m in here.values() if not m.problem and m.name not in self.served.values()]
         return served + [Listed(m.name, m.name, _facts(m)) for m in others]
 
     def find(self, id: str) -> Listed:
         """The model of a request.   Raises ModelNotFound, with what there is."""
         plain = id.removesuffix(LATEST)
-        if plain in self._served:  # without a look at every folder
-            return Listed(plain, self._served[plain], {})
+        if plain in self.served:  # without a look at every folder
+            return Listed(plain, self.served[plain], {})
+        if named := find_named(plain):
+            return Listed(named.name, named.name, {})
         there = self.list()
         for listed in there:
             if plain in (listed.id, listed.id.removesuffix(LATEST)):

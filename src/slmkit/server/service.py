@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import slmkit
 from slmkit.errors import OptionError
-from slmkit.events import Event
+from slmkit.events import Chunk, Event
 from slmkit.model import Model
 from slmkit.options import LoadOptions
 from slmkit.request import Request
+from slmkit.server import record
 from slmkit.server.fleet import FOREVER, Fleet
-from slmkit.server.roster import Listed, Roster
+from slmkit.server.metrics import Metrics
+from slmkit.server.roster import Listed, Roster, served_id
 from slmkit.server.settings import ServeOptions
 from slmkit.untrusted import shown
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"([+-]?)((?:\d+\.?\d*(?:ns|us|ms|s|m|h))+|\d+\.?\d*)")
+_PART = re.compile(r"(\d+\.?\d*)(ns|us|ms|s|m|h)")
 
 
 class Service:
@@ -32,7 +38,9 @@ class Service:
         self.options, self.load_options = options, load_options
         self.roster = Roster(served)
         self.fleet = Fleet(self._open, seconds(options.keep_alive, "keep_alive"))
-        self.is_draining = False
+        self.metrics = Metrics(self._loaded, options.max_connections)
+        self.is_draining = False  # no new requests; server/drain.py
+        self.n_under_way = 0  # requests of any kind
 
     def _open(self, name: str) -> Model:
         return slmkit.load(name, **vars(replace(self.load_options, offline=True)))
@@ -44,15 +52,24 @@ class Service:
         async with self.fleet.use(listed.name, keep_alive_s) as model:
             yield model
 
-    async def answer(
-        self, id: str, request: Request, keep_alive_s: float | None = None
-    ) -> AsyncGenerator[Event, None]:
-        """The events of one answer, Started first. Closing the generator, or cancelling its task, cancels the request."""
+    async def answer(self, id: str, request: Request, keep_alive_s: float | None = None) -> AsyncGenerator[Event, None]:
+        """The events of one answer, Started first. Closing the generator or cancelling its task cancels the request."""
         if request.deadline_s is None and self.options.deadline is not None:
             request = replace(request, deadline_s=self.options.deadline)
-        async with self.model(id, keep_alive_s) as model:
-            async for event in model.aevents(request):
-                yield event
+        listed = await self.find(id)
+        said = record.current().texts if self.options.log_prompts else None
+        if said is not None:
+            said += [request.prompt or "\n".join(f"{m.role}: {m.content}" for m in request.messages or ()), ""]
+        with self.metrics.request(listed.id) as watch:
+            async with (
+                self.fleet.use(listed.name, keep_alive_s) as model,
+                aclosing(model.aevents(request)) as events,
+            ):
+                async for event in events:
+                    watch.see(event)
+                    if said is not None and isinstance(event, Chunk):
+                        said[-1] += event.text
+                    yield event
 
     async def embed(self, id: str, texts: Sequence[str], keep_alive_s: float | None = None) -> NDArray[np.float32]:
         """The mean of each text's last hidden states: (texts, hidden)."""
@@ -67,17 +84,19 @@ class Service:
         """Every model that can be asked for."""
         return await asyncio.to_thread(self.roster.list)
 
+    def _loaded(self) -> Iterator[tuple[str, Any, int]]:
+        """For metrics: name, backend and requests under way of each loaded model."""
+        for berth in self.fleet.berths:
+            yield served_id(berth.name), berth.model.backend, berth.users
+
 
 def seconds(text: str | float, name: str) -> float:
-    """A time as people and clients of Ollama write it: 5m, 30s, 1h, a number of seconds; below 0 is FOREVER."""
+    """A time as people and clients of Ollama write it: 5m, 1h30m, a number of seconds; below 0 is FOREVER."""
     if isinstance(text, (int, float)) and not isinstance(text, bool):
-        return float(text) if text >= 0 else FOREVER
-    word = str(text).strip()
-    unit = next((u for u in ("ms", "s", "m", "h") if word.endswith(u)), "")
-    try:
-        number = float(word.removesuffix(unit)) * _UNITS.get(unit, 1.0)
-    except ValueError:
-        number = float("nan")
-    if number != number or number == float("inf"):
-        raise OptionError(f"{name} is {shown(text)}; it takes a time such as 30s, 5m or 2h, 0, or -1 for ever")
-    return number if number >= 0 else FOREVER
+        text = f"{text:.9f}"
+    found = _DURATION.fullmatch(str(text).strip()[:40])
+    if found is None:
+        raise OptionError(f"{name} is {shown(text)}; it takes a time such as 30s, 5m or 1h30m, 0, or -1 for ever")
+    parts = _PART.findall(found[2])
+    total = sum(float(number) * _UNITS[unit] for number, unit in parts) if parts else float(found[2])
+    return FOREVER if found[1] == "-" and total else total

@@ -25,10 +25,15 @@ class Source:
     """What every kind of source has. The properties raise ModelError where the files are at fault.
 
     name: as it was asked for.   path: its folder, or its GGUF file.   origin: "folder", "gguf" or "ollama".
+    parent: what a named model was made from, "" for others.   adapters: its own, name -> folder.
+    go_template: the template in Go's language, where Ollama's store or a Modelfile has one.
     system: a system message for conversations that have none.   examples: messages before every conversation.
     """
 
     origin = "folder"
+    parent = ""
+    go_template: str | None = None
+    adapters: Mapping[str, str] = {}
     system: str | None = None
     examples: tuple[Message, ...] = ()
     ctx: int | None = None

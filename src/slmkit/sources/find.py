@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from slmkit.models.registry import architecture
 from slmkit.sources.base import Source
 from slmkit.sources.folder import FolderSource
@@ -27,6 +29,10 @@ def open_source(
 
 def source_of(found: Found) -> Source:
     """The source that lies there."""
+    if found.named is not None:
+        from slmkit.sources.named import NamedSource
+
+        return NamedSource(source_of(replace(found, name=found.named.base, named=None)), found.named)
     if found.path.is_dir():
         return FolderSource(found.name, found.path)
     from slmkit.sources.gguf import GGUFSource, OllamaSource

@@ -89,6 +89,7 @@ class OllamaSource(GGUFSource):
         self.overlay = overlay
         self.system, self.ctx = overlay.system, overlay.ctx
         self.examples = tuple(overlay.messages)
+        self.go_template = overlay.template
 
     @cached_property
     def template(self) -> ChatTemplate:

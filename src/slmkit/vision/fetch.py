@@ -25,6 +25,7 @@ _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CHUNK = 1 << 16
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: an IPv4 address in its last 32 bits
+_ASSIGNED = ipaddress.ip_network("192.0.0.0/24")  # RFC 6890: of protocols, and of one cloud's metadata
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _address(host: str, rules: Fetching) -> str:
         if not rules.private and not _is_public(address):
             raise RequestError(
                 f"{shown(host)} is {address}, an address of this machine or its network, from which images are "
-                "fetched only where private_urls allows it"
+                "fetched only where private_urls allows it; give a file, or a public URL"
             )
     return addresses[0]
 
@@ -139,7 +140,9 @@ def _is_public(text: str) -> bool:
         if address in _NAT64:
             inner = ipaddress.ip_address(int(address) & 0xFFFFFFFF)
         address = inner or address
-    return bool(address.is_global and not address.is_multicast)
+    if address.version == 4 and address in _ASSIGNED:  # Python took most of it for global up to 3.12
+        return False
+    return bool(address.is_global and not address.is_multicast and not address.is_reserved)
 
 
 class _Connection(http.client.HTTPConnection):

@@ -79,6 +79,10 @@ def open_picture(source: Any, fetching: Fetching | None = None) -> Picture:
     if isinstance(source, str) and is_url(source):
         name = source if len(source) <= 100 else source[:97] + "..."
         return _of_bytes(fetch(source, MOST_BYTES, fetching or Fetching()), name)
+    if isinstance(source, str) and "://" in source:
+        raise RequestError(
+            f"{shown(source)} is no URL of http, https or data; give one of those, or the path of a file"
+        )
     if isinstance(source, (str, os.PathLike)):
         return _of_bytes(read_file(Path(source), MOST_BYTES, "an image"), str(source))
     if isinstance(source, pillow().Image):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from slmkit.errors import MissingDependency, RequestError
-from slmkit.untrusted import brief
+from slmkit.untrusted import brief, shown
 from slmkit.vision.picture import (
     MOST_BYTES,
     MOST_PIXELS,
@@ -39,6 +39,8 @@ def frames(source: str | os.PathLike[str], count: int) -> list[Picture]:
     """
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_FRAMES:
         raise RequestError(f"frames is {count!r}; it takes a whole number from 1 to {MOST_FRAMES}")
+    if "://" in str(source):
+        raise RequestError(f"{shown(str(source))} is a URL, and videos are read from files; fetch it first")
     path = Path(source)
     if path.is_dir():
         return _of_folder(path, count)
@@ -83,7 +85,7 @@ def _of_video(path: Path, count: int) -> list[Picture]:
                                 "images") from None  # fmt: skip
     with _decoding(path), av.open(str(path), options=_FFMPEG) as container:
         if not container.streams.video:
-            raise RequestError(f"{path} has no pictures, only {len(container.streams)} other streams; give a video")
+            raise RequestError(f"{path} has no stream of pictures; give a video, and the whole of it")
         stream = container.streams.video[0]
         if stream.width * stream.height > MOST_PIXELS:
             raise RequestError(f"{path} has frames of {stream.width} x {stream.height} pixels, too many to read")
@@ -113,4 +115,9 @@ def _decoding(path: Path) -> Iterator[None]:
     except (RequestError, MissingDependency, MemoryError):
         raise
     except Exception as reason:  # PyAV has an error class for each of FFmpeg's
-        raise RequestError(f"{path} cannot be decoded as a video ({brief(reason)}); is it one, and whole?") from None
+        raise RequestError(f"{path} cannot be decoded as a video ({_why(reason)}); is it one, and whole?") from None
+
+
+def _why(reason: Exception) -> str:
+    """Without FFmpeg's numbers, where it has words."""
+    return getattr(reason, "strerror", None) or brief(reason)

@@ -6,13 +6,14 @@ import os
 import re
 import stat
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slmkit.errors import DownloadError, ModelNotFound, RequestError, UnsupportedModel
 from slmkit.untrusted import shown
+from slmkit.weights.named.store import Named, data_folder, find_named
 from slmkit.weights.names import BUNDLED, HubRef, hub_reference, known_reference, refuse_reserved, unknown
 from slmkit.weights.telling import Notice, Progress, Refuse
 
@@ -33,11 +34,13 @@ class Found:
 
     path: a folder in Hugging Face layout, or a GGUF file, the first one of a split.
     overlay: what the Ollama store says beside the GGUF file; None from anywhere else.
+    named: what a person's Modelfile says beside all that; None of a model that nobody named.
     """
 
     name: str
     path: Path
     overlay: OllamaModel | None = None
+    named: Named | None = None
 
 
 def locate(
@@ -51,7 +54,8 @@ def locate(
 ) -> Found:
     """Where the model called `name` lies; one of the hub that is not in the cache yet is fetched first.
 
-    Known names mean themselves; then comes a path that exists; then the hub. `./x` is always a path.
+    Known names mean themselves, also those that people gave (`slm create`); then comes a path that exists; then the
+    hub. `./x` is always a path.
     offline: nothing is fetched.   progress: of fetching and checking.   notice: told what is fetched and how much.
     refuse: raises UnsupportedModel for the config.json of a model that cannot be run; asked before weights are fetched.
     weights: False if configuration, tokenizer and template are enough; more is not fetched then, except of GGUF files.
@@ -63,6 +67,8 @@ def locate(
         return Found(name, _bundled())
     if ref := known_reference(name):
         return Found(name, _from_hub(name, ref, offline, progress, notice, refuse, weights))
+    if named := find_named(name):
+        return _named(named, name, offline, progress, notice, refuse, weights)
     if name.startswith(OLLAMA_STORE):
         from slmkit.weights.ollama import model as ollama
 
@@ -74,6 +80,27 @@ def locate(
     if ref := hub_reference(name):
         return Found(name, _from_hub(name, ref, offline, progress, notice, refuse, weights))
     raise unknown(name, _ACCEPTED)
+
+
+def _named(
+    named: Named,
+    name: str,
+    offline: bool,
+    progress: Progress | None,
+    notice: Notice | None,
+    refuse: Refuse | None,
+    weights: bool,
+) -> Found:
+    """The base of a named model, under its name."""
+    path = Path(named.base)
+    if data_folder() in path.parents:  # a file that was sent has its hash for a name
+        if not path.exists():
+            raise ModelNotFound(f"{path}, of which {name} is made, is gone; make {name} again")
+        return Found(name, path, None, named)
+    if find_named(named.base) is not None:
+        raise ModelNotFound(f"{name} is made of {named.base}, which has another meaning now; make {name} again")
+    found = locate(named.base, offline=offline, progress=progress, notice=notice, refuse=refuse, weights=weights)
+    return replace(found, name=name, named=named)
 
 
 def _existing(name: str) -> Path | None:

@@ -1,0 +1,29 @@
+"""Unload a model from a running server; what it is answering is finished first. The server goes on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from slmkit.cli import terminal
+from slmkit.errors import ModelNotFound
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="NAME", help="a name that `slm ps` shows")
+
+
+def run(args: argparse.Namespace) -> int:
+    from slmkit.cli.remote import required_server, same_name
+
+    server, models = required_server()
+    names = [str(model["name"]).removesuffix(":latest") for model in models]
+    if not any(same_name(args.model, name) for name in names):
+        there = f"it has {', '.join(names)}" if names else "it has none"
+        raise ModelNotFound(f"the server at {server} has no model {args.model} loaded; {there}")
+    for _ in server.post("/api/generate", {"model": args.model, "keep_alive": 0}):
+        pass
+    terminal.write(f"{args.model} is unloaded from {server}\n")
+    return 0

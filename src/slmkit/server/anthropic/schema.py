@@ -1,0 +1,133 @@
+"""What clients of Anthropic's Messages API send: https://docs.anthropic.com/en/api/messages"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+
+class Strict(BaseModel):
+    """Nothing is converted, and a field that is not here is refused by name."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Cached(Strict):
+    """A block that may ask to be cached: prompts that begin alike share what was read of them, asked or not."""
+
+    cache_control: dict[str, Any] | None = None
+
+
+class Text(Cached):
+    type: Literal["text"]
+    text: str
+    citations: None = None
+
+
+class Base64(Strict):
+    type: Literal["base64"]
+    media_type: Literal["image/jpeg", "image/png", "image/gif", "image/webp"]
+    data: str
+
+
+class Url(Strict):
+    type: Literal["url"]
+    url: str
+
+
+class Image(Cached):
+    type: Literal["image"]
+    source: Annotated[Base64 | Url, Field(discriminator="type")]
+
+
+class ToolUse(Cached):
+    """A call that the model made in an earlier turn."""
+
+    type: Literal["tool_use"]
+    id: str
+    name: str
+    input: dict[str, Any]
+
+
+Seen = Annotated[Text | Image, Field(discriminator="type")]
+
+
+def _kind(value: Any) -> str:
+    """Tells a text from a list of blocks, so that errors speak of what was meant."""
+    return "text" if isinstance(value, str) else "blocks"
+
+
+class ToolResult(Cached):
+    """What that call gave."""
+
+    type: Literal["tool_result"]
+    tool_use_id: str
+    content: Annotated[
+        Annotated[str, Tag("text")] | Annotated[list[Seen], Tag("blocks")], Discriminator(_kind)
+    ] = ""  # fmt: skip
+    is_error: bool = False
+
+
+Block = Annotated[Text | Image | ToolUse | ToolResult, Field(discriminator="type")]
+
+
+class Turn(Strict):
+    """One message."""
+
+    role: Literal["user", "assistant"]
+    content: Annotated[Annotated[str, Tag("text")] | Annotated[list[Block], Tag("blocks")], Discriminator(_kind)]
+
+
+class Tool(Cached):
+    """A function that the model may call. Tools that a server runs (`web_search` and the like) there are none."""
+
+    type: Literal["custom"] | None = None
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
+    description: str = ""
+    input_schema: dict[str, Any]
+
+
+class Choice(Strict):
+    """Which tool: auto, the model decides; any, one of them; tool, this one; none."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool = False
+
+
+class Metadata(Strict):
+    user_id: str | None = None
+
+
+class Thinking(Strict):
+    """Models here do not think apart from their answer; that alone can be said."""
+
+    type: Literal["disabled"]
+
+
+class Conversation(Strict):
+    """What both endpoints take."""
+
+    model: str
+    messages: Annotated[list[Turn], Field(min_length=1)]
+    system: Annotated[
+        Annotated[str, Tag("text")] | Annotated[list[Text], Tag("blocks")], Discriminator(_kind)
+    ] = ""  # fmt: skip
+    tools: list[Tool] = []
+    tool_choice: Choice | None = None
+    thinking: Thinking | None = None
+    cache_control: dict[str, Any] | None = None
+
+
+class Body(Conversation):
+    """POST /v1/messages."""
+
+    max_tokens: Annotated[int, Field(ge=1)]
+    stop_sequences: list[Annotated[str, Field(min_length=1)]] = []
+    temperature: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    stream: bool = False
+    metadata: Metadata | None = None
+    service_tier: Literal["auto", "standard_only"] | None = None
