@@ -93,6 +93,8 @@ def install(app: FastAPI) -> None:
 
 def _invalid(error: RequestValidationError) -> Fault:
     """The first thing that is wrong with a body, with where it stands."""
+    if isinstance(error.body, bytes):
+        return Fault(400, "the body was not sent as JSON; add the header Content-Type: application/json")
     errors = error.errors()
     places = [_place(each["loc"], error.body) for each in errors]
     # of several kinds that were tried for one value, what fits best got furthest

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, Response
 
 from slmkit.events import Chunk, Event, Finished, Logprob, PromptRead, Started, TokenInfo
 from slmkit.request import Request
+from slmkit.server.bodies import JsonRoute
 from slmkit.server.faults import Fault
 from slmkit.server.openai import conversation, counts
 from slmkit.server.openai.chat import fault
@@ -31,7 +32,7 @@ MAX_TOKENS = 16  # OpenAI's default here
 
 def routes(service: Service) -> APIRouter:
     """The endpoint that continues texts."""
-    router = APIRouter()
+    router = APIRouter(route_class=JsonRoute)
 
     @router.post("/v1/completions")
     async def completions(asked: Completion, http: HttpRequest) -> Response:

@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse, Response
 from numpy.typing import NDArray
 
 from slmkit.model import Model
+from slmkit.server.bodies import JsonRoute
 from slmkit.server.faults import Fault
 from slmkit.server.openai.schema import Embedding
 from slmkit.server.replies import whole
@@ -27,7 +28,7 @@ MOST_INPUTS = 2048  # as OpenAI's
 
 def routes(service: Service) -> APIRouter:
     """The endpoint that embeds texts."""
-    router = APIRouter()
+    router = APIRouter(route_class=JsonRoute)
 
     @router.post("/v1/embeddings")
     async def embeddings(asked: Embedding, http: HttpRequest) -> Response:
