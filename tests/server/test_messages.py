@@ -66,7 +66,7 @@ def test_a_stream_has_anthropics_events_in_their_order(http):
     names = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
     data = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
     assert [event["type"] for event in data] == names
-    assert names[:3] == ["message_start", "content_block_start", "ping"]
+    assert names[:3] == ["message_start", "ping", "content_block_start"]
     assert names[-3:] == ["content_block_stop", "message_delta", "message_stop"]
     assert set(names[3:-3]) == {"content_block_delta"}
     assert data[0]["message"]["usage"]["input_tokens"] > 0
@@ -177,6 +177,115 @@ def test_a_model_that_is_not_here_is_404(client):
         assert refused.value.body["error"]["type"] == "not_found_error"
     with pytest.raises(anthropic.NotFoundError):
         client.messages.count_tokens(model="../../etc", messages=ASK)
+
+
+WEATHER = {
+    "name": "get_weather",
+    "description": "The weather of a city.",
+    "input_schema": {
+        "type": "object",
+        "properties": {"city": {"enum": ["Paris", "Oslo"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+        "required": ["city", "days"],
+    },
+}
+CLOCK = {"name": "clock", "input_schema": {"type": "object", "properties": {"zone": {"enum": ["UTC", "CET"]}}}}
+
+
+def is_weather(input):
+    return set(input) == {"city", "days"} and input["city"] in ("Paris", "Oslo") and 1 <= input["days"] <= 9
+
+
+def test_a_forced_tool_is_called_even_by_a_model_that_knows_none(client):
+    """The bundled model never saw a tool; the grammar sees to it."""
+    asked = {
+        "model": "tiny",
+        "max_tokens": 100,
+        "messages": ASK,
+        "tools": [WEATHER, CLOCK],
+        "extra_body": {"temperature": 0},
+    }
+    alone = {"type": "tool", "name": "get_weather", "disable_parallel_tool_use": True}
+    message = client.messages.create(**asked, tool_choice=alone)
+    (call,) = message.content
+    assert (call.type, call.name, message.stop_reason) == ("tool_use", "get_weather", "tool_use")
+    assert call.id.startswith("toolu_")
+    assert is_weather(call.input)
+
+    with client.messages.stream(**asked, tool_choice=alone) as stream:
+        kinds = [event.type for event in stream]
+        final = stream.get_final_message()
+    assert final.content[0].input == call.input
+    assert final.stop_reason == "tool_use"
+    assert kinds.count("content_block_start") == kinds.count("content_block_stop") == 1
+
+
+def test_any_tool_will_do_where_any_is_asked_for(client):
+    message = client.messages.create(
+        model="tiny", max_tokens=200, messages=ASK, tools=[WEATHER, CLOCK], extra_body={"temperature": 1.0},
+        tool_choice={"type": "any", "disable_parallel_tool_use": True},
+    )  # fmt: skip
+    (call,) = message.content
+    assert call.name in ("get_weather", "clock")
+
+
+def test_no_tool_is_called_where_none_is_to_be(client):
+    asked = {"model": "tiny", "max_tokens": 10, "messages": ASK, "extra_body": {"temperature": 0}}
+    message = client.messages.create(**asked, tools=[WEATHER], tool_choice={"type": "none"})
+    assert message.content == client.messages.create(**asked).content
+
+
+def test_a_result_goes_back_to_the_model_and_the_turns_alternate(client):
+    """Its turn of the user may hold results and text; templates want one message of each role in turn."""
+    called = {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"city": "Oslo", "days": 1}}
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "snow"}]}
+    failed = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "snow", "is_error": True}
+    counts = []
+    for block in (result, failed):
+        messages = [
+            *ASK,
+            {"role": "assistant", "content": [{"type": "text", "text": "Let me see."}, called]},
+            {"role": "user", "content": [block, {"type": "text", "text": "And?"}]},
+        ]
+        message = client.messages.create(model="tiny", max_tokens=3, messages=messages, tools=[WEATHER])
+        assert message.usage.output_tokens <= 3
+        counts.append(client.messages.count_tokens(model="tiny", messages=messages, tools=[WEATHER]).input_tokens)
+    assert counts[0] < counts[1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"tool_choice": {"type": "any"}}, "tools"),
+        ({"tools": [WEATHER], "tool_choice": {"type": "tool", "name": "clock"}}, "clock"),
+        ({"tools": [WEATHER], "tool_choice": {"type": "tool"}}, "name"),
+        ({"tools": [WEATHER], "tool_choice": {"type": "auto", "name": "get_weather"}}, "name"),
+        ({"tools": [WEATHER, WEATHER]}, "get_weather"),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "web_search_20250305"),
+        ({"tools": [{"name": "a b", "input_schema": {}}]}, "a b"),
+        ({"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "nosuch"}]}]}, "nosuch"),
+        ({"messages": [{"role": "user", "content": [{"type": "tool_use", "id": "1", "name": "f", "input": {}}]}]},
+         "tool_use"),
+        ({"output_config": {"effort": "high"}}, "effort"),
+    ],
+)  # fmt: skip
+def test_what_tools_cannot_be_is_400(http, fields, named):
+    reply = ask(http, **fields)
+    assert reply.status_code == 400
+    assert named in reply.json()["error"]["message"]
+
+
+def test_an_answer_matches_the_schema_that_was_asked_for(client):
+    schema = {
+        "type": "object",
+        "properties": {"ok": {"type": "boolean"}},
+        "required": ["ok"],
+        "additionalProperties": False,
+    }
+    message = client.messages.create(
+        model="tiny", max_tokens=60, messages=ASK, output_config={"format": {"type": "json_schema", "schema": schema}},
+        extra_body={"temperature": 0},
+    )  # fmt: skip
+    assert set(json.loads(message.content[0].text)) == {"ok"}
 
 
 def test_typed_control_tokens_are_text(client):

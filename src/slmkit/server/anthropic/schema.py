@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 class Strict(BaseModel):
     """Nothing is converted, and a field that is not here is refused by name."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Cached(Strict):
@@ -80,20 +80,45 @@ class Turn(Strict):
 
 
 class Tool(Cached):
-    """A function that the model may call. Tools that a server runs (`web_search` and the like) there are none."""
+    """A function that the model may call. Tools that a server runs (`web_search` and the like) there are none.
+
+    strict: every call matches its schema, asked or not.   eager_input_streaming: every input is streamed as it comes.
+    """
 
     type: Literal["custom"] | None = None
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
+    name: str
     description: str = ""
     input_schema: dict[str, Any]
+    strict: bool = False
+    eager_input_streaming: bool | None = None
 
 
-class Choice(Strict):
-    """Which tool: auto, the model decides; any, one of them; tool, this one; none."""
+class AnyTool(Strict):
+    """auto: the model decides; any: it calls one of them at least."""
 
-    type: Literal["auto", "any", "tool", "none"]
-    name: str | None = None
+    type: Literal["auto", "any"]
     disable_parallel_tool_use: bool = False
+
+
+class ThisTool(Strict):
+    type: Literal["tool"]
+    name: str
+    disable_parallel_tool_use: bool = False
+
+
+class NoTool(Strict):
+    type: Literal["none"]
+
+
+class JsonFormat(Strict):
+    type: Literal["json_schema"]
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+
+
+class OutputConfig(Strict):
+    """What the answer must match."""
+
+    format: JsonFormat | None = None
 
 
 class Metadata(Strict):
@@ -115,7 +140,8 @@ class Conversation(Strict):
         Annotated[str, Tag("text")] | Annotated[list[Text], Tag("blocks")], Discriminator(_kind)
     ] = ""  # fmt: skip
     tools: list[Tool] = []
-    tool_choice: Choice | None = None
+    tool_choice: Annotated[AnyTool | ThisTool | NoTool, Field(discriminator="type")] | None = None
+    output_config: OutputConfig | None = None
     thinking: Thinking | None = None
     cache_control: dict[str, Any] | None = None
 
