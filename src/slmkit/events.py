@@ -1,4 +1,7 @@
-"""What a backend yields while it answers: Started, then Chunks, then one Finished for each choice."""
+"""What a backend yields while it answers: Started, then Chunks, then one Finished for each choice.
+
+PromptRead comes before the first Chunk, where it was asked for.
+"""
 
 from __future__ import annotations
 
@@ -61,6 +64,13 @@ class Started:
 
 
 @dataclass(frozen=True)
+class PromptRead:
+    """The prompt's tokens with their log probabilities, each given those before it; the first one has none."""
+
+    tokens: tuple[TokenInfo, ...]
+
+
+@dataclass(frozen=True)
 class Chunk:
     """New text of choice `index`. Text holds whole characters only and may be empty while tokens are held back."""
 
@@ -87,7 +97,7 @@ class Finished:
     score: float | None = None
 
 
-Event = Started | Chunk | Finished
+Event = Started | PromptRead | Chunk | Finished
 
 
 @dataclass
@@ -108,9 +118,13 @@ class Choice:
 
 @dataclass
 class Answer:
-    """What a request gave: one choice, or several, the best first where beams or a scorer rank them."""
+    """What a request gave: one choice, or several, the best first where beams or a scorer rank them.
+
+    prompt: its tokens with their log probabilities, where those were asked for.
+    """
 
     choices: list[Choice]
+    prompt: tuple[TokenInfo, ...] = ()
 
     @property
     def text(self) -> str:
@@ -127,8 +141,12 @@ def collect(events: Iterator[Event]) -> Answer:
     Where a score ranks the choices, the best comes first; equal ones stay in the order of their index.
     """
     choices: dict[int, Choice] = {}
+    prompt: tuple[TokenInfo, ...] = ()
     for event in events:
         if isinstance(event, Started):
+            continue
+        if isinstance(event, PromptRead):
+            prompt = event.tokens
             continue
         choice = choices.setdefault(event.index, Choice())
         if isinstance(event, Chunk):
@@ -140,4 +158,4 @@ def collect(events: Iterator[Event]) -> Answer:
     ranked = [choices[i] for i in sorted(choices)]
     if any(c.score is not None for c in ranked):
         ranked.sort(key=lambda c: -(c.score if c.score is not None else float("-inf")))
-    return Answer(ranked)
+    return Answer(ranked, prompt)

@@ -17,6 +17,9 @@ from slmkit.options import LoadOptions, Options
 from slmkit.request import Message, Request, as_messages
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from slmkit.backends.base import Backend, Events
 
 Conversation = Sequence["Message | Mapping[str, str]"]
@@ -169,6 +172,11 @@ class Model:
     async def _aanswer(self, request: Request) -> Answer:
         async with aclosing(self.aevents(request)) as events:
             return collect(iter([event async for event in events]))
+
+    def embed(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
+        """The mean of the last hidden states over a text's tokens: (hidden,), or (len(texts), hidden) of many texts."""
+        found = self.backend.embed([texts] if isinstance(texts, str) else list(texts))
+        return found[0] if isinstance(texts, str) else found
 
     def render(self, messages: str | Conversation, parse_special: bool = False) -> Any:
         """The exact prompt of a conversation: `.text` and `.ids`."""

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slmkit.backends.adapters import adapted, adapter_facts, chosen, open_adapters
 from slmkit.backends.base import Capabilities, Stats
 from slmkit.backends.images import ImagePlan, plan_images
@@ -26,6 +29,7 @@ from slmkit.ops.choose import choose
 from slmkit.ops.matrix import Matrix
 from slmkit.ops.segments import BLOCK
 from slmkit.options import LoadOptions, Options
+from slmkit.request import Request
 from slmkit.sources.base import Source
 from slmkit.sources.find import open_source
 from slmkit.text.prompt import Prompt, text_prompt
@@ -35,7 +39,7 @@ from slmkit.weights.load import Weights, experts_among, plan_weights, take_weigh
 from slmkit.weights.telling import Notice, Progress
 
 if TYPE_CHECKING:
-    from slmkit.request import Message, Request
+    from slmkit.request import Message
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,7 @@ class Loaded:
 class NativeBackend:
     """One model on our own engine."""
 
-    capabilities = replace(
-        Capabilities(**dict.fromkeys(Capabilities.__dataclass_fields__, True)),
-        prompt_logprobs=False,
-    )
+    capabilities = Capabilities(**dict.fromkeys(Capabilities.__dataclass_fields__, True))
 
     def __init__(
         self,
@@ -92,6 +93,36 @@ class NativeBackend:
     def render(self, messages: Sequence[Message], parse_special: bool = False) -> Prompt:
         """The exact prompt of a conversation: text and ids."""
         return self._prompt(messages, parse_special)[0]
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(len(texts), hidden): the mean of the last hidden states, after the final norm, over each text's tokens.
+
+        Raises RequestError for a text without tokens, ContextExceeded for one that is too long.
+        """
+        vectors = self._worker.embed([self._embed_task(text) for text in texts])
+        return np.array(vectors, np.float32).reshape(len(texts), self.loaded.config.hidden_size)
+
+    def _embed_task(self, text: str) -> Task:
+        if not isinstance(text, str):
+            raise RequestError(f"a text to embed is text, not {type(text).__name__}")
+        request = Request(prompt=text)
+        ids, _, _ = self._ids(request)
+        if len(ids) > self.context:
+            raise ContextExceeded(
+                f"the text has {len(ids)} tokens, over the context of {self.context}; shorten it or cut it in parts"
+                + self._larger_context()
+            )
+        adapter = chosen(None, self.loaded.facts["adapters"])
+        return Task(ids, self.loaded.defaults, 1, frozenset(), self.loaded.tokenizer, adapter=adapter, embeds=True)
+
+    def tokenize(self, text: str, parse_special: bool = False) -> list[int]:
+        """The ids of a text alone, with nothing around it."""
+        return self.loaded.tokenizer.encode(text, specials=parse_special)
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """The text of ids; control tokens have none.   Raises RequestError for an id that is none of this model's."""
+        self._require_known(ids)
+        return self.loaded.tokenizer.decode(list(ids))
 
     def stats(self) -> Stats:
         """What the engine does now, and has done."""
@@ -133,6 +164,7 @@ class NativeBackend:
             images=plan.places(prompt) if plan else (),
             n_shared=n_shared(request, ids, self.render) if self.loaded.prompts else 0,
             guide=self._guide(request, options),
+            prompt_logprobs=request.prompt_logprobs,
             deadline=came + request.deadline_s if request.deadline_s is not None else None,
         )
 
@@ -159,13 +191,14 @@ class NativeBackend:
         ids = prompt.ids
         if not ids:
             raise RequestError("the prompt is empty; give at least one token to continue")
-        least = 0 if request.ids is None else min(ids)  # ids of images come from _prompt alone
-        if least < 0 or max(ids) >= self.loaded.config.vocab_size:
-            raise RequestError(
-                f"token id {max(ids) if least >= 0 else least} is none of this model's: 0 to "
-                f"{self.loaded.config.vocab_size - 1}"
-            )
+        self._require_known(ids if request.ids is not None else [max(ids)])  # ids of images come from _prompt alone
         return ids, plan, prompt
+
+    def _require_known(self, ids: Sequence[int]) -> None:
+        last = self.loaded.config.vocab_size - 1
+        for id in (min(ids, default=0), max(ids, default=0)):
+            if not 0 <= id <= last:
+                raise RequestError(f"token id {id} is none of this model's: 0 to {last}")
 
     def _prompt(
         self, messages: Sequence[Message], parse_special: bool, num_crops: int | None = None
