@@ -187,10 +187,13 @@ class Model:
         text: str = self._beyond("detokenize")(ids)
         return text
 
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """The mean of each text's last hidden states: (texts, hidden).   Raises ContextExceeded, UnsupportedFeature."""
-        vectors: NDArray[np.float32] = self._beyond("embed")(texts)
-        return vectors
+    def embed(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
+        """The mean of the last hidden states over a text's tokens: (hidden,), or (len(texts), hidden) of many texts.
+
+        Raises ContextExceeded, UnsupportedFeature.
+        """
+        vectors: NDArray[np.float32] = self._beyond("embed")([texts] if isinstance(texts, str) else list(texts))
+        return vectors[0] if isinstance(texts, str) else vectors
 
     def _beyond(self, name: str) -> Callable[..., Any]:
         """What not every backend has."""

@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slmkit.backends.adapters import adapted, adapter_facts, chosen, open_adapters
 from slmkit.backends.base import Capabilities, Stats
 from slmkit.backends.images import ImagePlan, ImageRoom, plan_images
@@ -26,6 +29,7 @@ from slmkit.ops.choose import choose
 from slmkit.ops.matrix import Matrix
 from slmkit.ops.segments import BLOCK
 from slmkit.options import LoadOptions, Options
+from slmkit.request import Request
 from slmkit.sources.base import Source
 from slmkit.sources.find import open_source
 from slmkit.text.prompt import Prompt, text_prompt
@@ -36,7 +40,7 @@ from slmkit.weights.load import Weights, experts_among, plan_weights, take_weigh
 from slmkit.weights.telling import Notice, Progress
 
 if TYPE_CHECKING:
-    from slmkit.request import Message, Request
+    from slmkit.request import Message
 
 
 @dataclass(frozen=True)
@@ -62,10 +66,7 @@ class Loaded:
 class NativeBackend:
     """One model on our own engine."""
 
-    capabilities = replace(
-        Capabilities(**dict.fromkeys(Capabilities.__dataclass_fields__, True)),
-        prompt_logprobs=False,
-    )
+    capabilities = Capabilities(**dict.fromkeys(Capabilities.__dataclass_fields__, True))
 
     def __init__(
         self,
@@ -109,6 +110,27 @@ class NativeBackend:
         check_ids(ids, self.loaded.config.vocab_size)
         return self.loaded.tokenizer.decode(ids)
 
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(len(texts), hidden): the mean of the last hidden states, after the final norm, over each text's tokens.
+
+        Raises RequestError for a text without tokens, ContextExceeded for one that is too long.
+        """
+        vectors = self._worker.embed([self._embed_task(text) for text in texts])
+        return np.array(vectors, np.float32).reshape(len(texts), self.loaded.config.hidden_size)
+
+    def _embed_task(self, text: str) -> Task:
+        if not isinstance(text, str):
+            raise RequestError(f"a text to embed is text, not {type(text).__name__}")
+        request = Request(prompt=text)
+        ids, _, _ = self._ids(request)
+        if len(ids) > self.context:
+            raise ContextExceeded(
+                f"the text has {len(ids)} tokens, over the context of {self.context}; shorten it or cut it in parts"
+                + self._larger_context()
+            )
+        adapter = chosen(None, self.loaded.facts["adapters"])
+        return Task(ids, self.loaded.defaults, 1, frozenset(), self.loaded.tokenizer, adapter=adapter, embeds=True)
+
     def stats(self) -> Stats:
         """What the engine does now, and has done."""
         counts, cache, n_jobs = self._counts, self.loaded.cache, self._worker.n_jobs
@@ -149,6 +171,7 @@ class NativeBackend:
             images=plan.places(prompt, self.loaded.image_room) if plan else (),
             n_shared=n_shared(request, ids, self.render) if self.loaded.prompts else 0,
             guide=self._guide(request, options),
+            prompt_logprobs=request.prompt_logprobs,
             deadline=came + request.deadline_s if request.deadline_s is not None else None,
         )
 
