@@ -26,16 +26,18 @@ def serve(load: Load) -> None:
     began = time.perf_counter()
     run, facts = load(model, threads, context, streams)
     _say(answers, {"load_s": time.perf_counter() - began, **facts})
+    n_asked = 0
     for line in sys.stdin:
         asked = json.loads(line)
-        prompts = [prompt(asked["prompt"], stream) for stream in range(asked["streams"])]
+        prompts = [prompt(asked["prompt"], n_asked + stream) for stream in range(asked["streams"])]
+        n_asked += asked["streams"]
         first_s, rest_s = run(prompts, asked["tokens"])
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         _say(answers, {"first_s": first_s, "rest_s": rest_s, "peak_bytes": peak})
 
 
 def prompt(length: int, stream: int) -> list[int]:
-    """Arbitrary ids, others for each stream, the same for each engine; no two prompts share a beginning."""
+    """Arbitrary ids, others for each stream and run, the same for each engine; no two prompts share a beginning."""
     return [((i + 977 * stream) * 7919 + 13) % (VOCABULARY - 300) + 300 for i in range(length)]
 
 

@@ -14,6 +14,8 @@
     │   └── TemplateError            the chat template fails      422
     └── RuntimeFailure           we or the machine                500   exit 5
         ├── NotEnoughMemory          with both numbers            503
+        ├── Busy                     too many requests under way  503
+        ├── DeadlineExceeded         not complete in time         408
         ├── StorageError             disk full, not writable      507
         ├── DownloadError            network, server, checksum    502
         ├── MissingDependency        with the line that installs  501
@@ -98,6 +100,22 @@ class NotEnoughMemory(RuntimeFailure):
     """The machine lacks the memory; the message has what is needed and what is free."""
 
     http_status = 503
+
+
+class Busy(RuntimeFailure):
+    """As many requests as are allowed are under way; one more is likely to be taken after retry_after_s seconds."""
+
+    http_status = 503
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(RuntimeFailure):
+    """The answer was not complete when the time that the request allows was over."""
+
+    http_status = 408
 
 
 class StorageError(RuntimeFailure):

@@ -11,12 +11,15 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, overload
 
 from slmkit.backends.registry import open_backend
-from slmkit.errors import OptionError, RequestError
+from slmkit.errors import OptionError, RequestError, UnsupportedFeature
 from slmkit.events import Answer, Chunk, Event, Finished, collect
 from slmkit.options import LoadOptions, Options
 from slmkit.request import Message, Request, as_messages
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from slmkit.backends.base import Backend, Events
 
 Conversation = Sequence["Message | Mapping[str, str]"]
@@ -36,6 +39,7 @@ def load(
     private_urls: bool | None = None,
     prompt_cache: str | None = None,
     prompt_store_mb: int | None = None,
+    queue: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> Model:
@@ -47,7 +51,18 @@ def load(
     """
     given: Any = adapters  # a path alone, too
     options = LoadOptions(
-        threads, ctx, quantize, cache, kernels, memory, offline, given, private_urls, prompt_cache, prompt_store_mb
+        threads,
+        ctx,
+        quantize,
+        cache,
+        kernels,
+        memory,
+        offline,
+        given,
+        private_urls,
+        prompt_cache,
+        prompt_store_mb,
+        queue,
     )
     named = os.fspath(name) if isinstance(name, os.PathLike) else name
     return Model(open_backend(named, options, progress=progress, notice=notice))
@@ -161,6 +176,31 @@ class Model:
     def render(self, messages: str | Conversation, parse_special: bool = False) -> Any:
         """The exact prompt of a conversation: `.text` and `.ids`."""
         return self.backend.render(as_messages(messages), parse_special)
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        """The ids of a text to continue.   Raises UnsupportedFeature where the backend keeps them to itself."""
+        ids: tuple[int, ...] = self._beyond("tokenize")(text)
+        return ids
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """The text of ids.   Raises RequestError for ids that are none of the model's, UnsupportedFeature."""
+        text: str = self._beyond("detokenize")(ids)
+        return text
+
+    def embed(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
+        """The mean of the last hidden states over a text's tokens: (hidden,), or (len(texts), hidden) of many texts.
+
+        Raises ContextExceeded, UnsupportedFeature.
+        """
+        vectors: NDArray[np.float32] = self._beyond("embed")([texts] if isinstance(texts, str) else list(texts))
+        return vectors[0] if isinstance(texts, str) else vectors
+
+    def _beyond(self, name: str) -> Callable[..., Any]:
+        """What not every backend has."""
+        found: Callable[..., Any] | None = getattr(self.backend, name, None)
+        if found is None:
+            raise UnsupportedFeature(f"{self.name} does not have {name}; use a model that runs on this machine")
+        return found
 
     def close(self) -> None:
         """Stop what is running and free the model."""

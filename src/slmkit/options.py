@@ -30,6 +30,9 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+MOST_LOGPROBS = 1000  # alternatives of a token that can be asked for
+
+
 class Checked:
     """A dataclass of options, whose values are checked and put into their own types as it is made."""
 
@@ -74,7 +77,9 @@ class Options(Checked):
     adapter: str | None = option(
         "the adapter that answers: the name that it was loaded under, on the command line also its folder or hub "
         "repository; none is the model alone", str)  # fmt: skip
-    logprobs: int | None = option("report each token's log probability and this many alternatives", int, 0, 1000)
+    logprobs: int | None = option(
+        "report each token's log probability and this many alternatives", int, 0, MOST_LOGPROBS
+    )
 
     def over(self, defaults: Options) -> Options:
         """These options where set, the defaults elsewhere."""
@@ -120,6 +125,7 @@ class LoadOptions(Checked):
     prompt_store_mb: int | None = option(
         "most megabytes for long system prompts that are kept by themselves for the next run; 0 keeps none, default is "
         "4000", int, 0)  # fmt: skip
+    queue: int | None = option("most requests under way or waiting; one more is refused; default is 256", int, 1)
 
 
 def check(f: Field[Any], value: Any) -> Any:

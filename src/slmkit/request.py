@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 from slmkit.errors import RequestError
-from slmkit.options import Options
+from slmkit.options import MOST_LOGPROBS, Options
 from slmkit.untrusted import shown
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -97,6 +98,17 @@ class Request:
             raise RequestError(f"a prompt to continue is text, not {type(self.prompt).__name__}")
         if not all(isinstance(i, Integral) and not isinstance(i, bool) for i in self.ids or ()):
             raise RequestError("ids are whole numbers, the model's token ids; encode text with its tokenizer")
+        if self.constraint is not None and not isinstance(self.constraint, Constraint):
+            raise RequestError(f"constraint is {shown(self.constraint)}; it takes a Constraint of kind and value")
+        if self.deadline_s is not None and not (_is_number(self.deadline_s, Real) and 0 < self.deadline_s < math.inf):
+            raise RequestError(f"deadline_s is {shown(self.deadline_s)}; it takes a number of seconds above 0")
+        n = self.prompt_logprobs
+        if n is not None and not (_is_number(n, Integral) and 0 <= n <= MOST_LOGPROBS):
+            raise RequestError(f"prompt_logprobs is {shown(n)}; it takes a whole number from 0 to {MOST_LOGPROBS}")
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def as_messages(messages: str | Sequence[Message | Mapping[str, Any]]) -> tuple[Message, ...]:

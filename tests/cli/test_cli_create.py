@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+
+import tiny
+
+PEFT = str(Path(__file__).parents[1] / "data" / "lora")
 
 
 @pytest.fixture
@@ -82,14 +87,16 @@ def test_a_modelfile_that_is_missing_or_no_text_is_one_sentence(real_slm, modelf
     real_slm("create", "x", "-f", "none").fails(2, "none is missing")
     (tmp_path / "bin").write_bytes(b"FROM tiny\n\xff\xfe\xff")
     real_slm("create", "x", "-f", "bin").fails(2, "no UTF-8")
-    (tmp_path / "win").write_bytes('\ufeffFROM tiny\r\nSYSTEM """a\r\nb"""\r\n'.encode("utf-16"))
+    (tmp_path / "win").write_bytes('FROM tiny\r\nSYSTEM """a\r\nb"""\r\n'.encode("utf-16"))
     assert real_slm("create", "x", "-f", "win").code == 0
 
 
 def test_what_a_modelfile_says_can_be_written_down_again():
     from slmkit.weights.ollama.modelfile import parse
 
-    text = 'FROM tiny\nPARAMETER stop "a b"\nPARAMETER stop " c"\nPARAMETER top_k 3\nSYSTEM """say "x"\nand y"""\nMESSAGE user hi\n'
+    text = 'FROM tiny\nPARAMETER stop "a b"\nPARAMETER stop " c"\nPARAMETER top_k 3\n'
+    text += 'SYSTEM """say "x"\nand y"""\nMESSAGE user hi\n'
+    text += 'SYSTEM """say "x"\nand y"""\nMESSAGE user hi\n'
     assert parse(parse(text).text()) == parse(text)
 
 
@@ -99,3 +106,19 @@ def test_a_damaged_file_of_a_name_is_one_sentence(real_slm, modelfile, tmp_path)
     (tmp_path / "data" / "models" / "x.json").write_text("{}")
     real_slm("run", "x", "hi").fails(4, "x.json", "damaged")
     assert real_slm("list").code == 0
+
+
+def test_an_adapter_and_a_template_go_with_the_name(real_slm, modelfile, tmp_path):
+    folder = tiny.write_model(tmp_path / "base")
+    modelfile(f"FROM ./base\nADAPTER {PEFT}\nTEMPLATE {{{{ .Prompt }}}}\n")
+    assert real_slm("create", "led").code == 0
+    asked = ("hi", "--max-tokens", "8", "--ignore-eos", "--quiet")
+    led = real_slm("complete", "led", *asked)
+    assert (led.code, led.err) == (0, "")
+    assert led.out == real_slm("complete", str(folder), "--adapter", PEFT, *asked).out
+    alone = real_slm("complete", "led", "--adapter", "none", *asked).out
+    assert alone == real_slm("complete", str(folder), *asked).out != led.out
+    assert real_slm("render", "led", "hi").out.strip() == "hi"
+    real_slm("export", "gguf", "led", "out.gguf").fails(2, "led", "export")
+    modelfile(f"FROM tiny\nADAPTER {PEFT}\n")
+    real_slm("create", "misled").fails(4, "another model")

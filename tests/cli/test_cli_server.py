@@ -6,8 +6,8 @@ import json
 
 import httpx
 import pytest
-from live_server import running
 
+from live_server import running
 from slmkit.options import LoadOptions
 from slmkit.server.service import Service
 from slmkit.server.settings import ServeOptions

@@ -35,13 +35,36 @@ def counts(plan, made):
 def test_answers_go_on_while_a_long_prompt_is_read():
     cache = pool(64)
     made = sequences(cache, (1000, 0), (40, 39), (70, 69))
-    assert counts(schedule(made, cache, 256), made) == {0: 254, 1: 1, 2: 1}
+    assert counts(schedule(made, cache, 256), made) == {0: 224, 1: 1, 2: 1}  # whole blocks of the 254 that are left
 
 
-def test_prompts_share_a_step_first_come_first_served():
+def test_prompts_share_a_step_and_short_ones_leave_the_rest_to_others():
     cache = pool(64)
     made = sequences(cache, (100, 0), (100, 0), (100, 0), (100, 0))
-    assert counts(schedule(made, cache, 256), made) == {0: 100, 1: 100, 2: 56}
+    assert counts(schedule(made, cache, 256), made) == {0: 64, 1: 64, 2: 64, 3: 64}
+    made = sequences(pool(64), (1000, 0), (10, 0), (40, 0))
+    assert counts(schedule(made, cache, 256), made) == {0: 192, 1: 10, 2: 40}
+
+
+def test_where_a_step_has_no_block_for_each_the_first_goes_on_and_the_others_take_turns():
+    cache = pool(200)
+    made = sequences(cache, *[(600, 0)] * 7)
+    read = [counts(schedule(made, cache, 96), made) for _ in range(3)]
+    assert [sorted(step) for step in read] == [[0, 1, 2], [0, 3, 4], [0, 5, 6]]
+    assert {count for step in read for count in step.values()} == {BLOCK}
+
+
+def test_a_prompt_that_would_not_fit_beside_those_before_it_waits_with_nothing_read():
+    cache = pool(10)
+    made = sequences(cache, (200, 64), (130, 0), (60, 0))
+    assert sorted(counts(schedule(made, cache, 256), made)) == [0, 2]
+    assert made[1].blocks == []
+
+
+def test_a_prompt_can_have_the_blocks_of_those_that_came_after_it():
+    cache = pool(10)
+    made = sequences(cache, (130, 0), (300, 200))
+    assert counts(schedule(made, cache, 1000), made)[0] == 130
 
 
 def test_a_prompt_advances_by_a_block_however_many_answers_there_are():

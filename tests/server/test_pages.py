@@ -1,4 +1,4 @@
-"""The playground's files as a server sends them; test_playground.py looks at the page itself."""
+"""The playground's files as a server sends them; playground/ looks at the page itself."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import re
 from typing import Any
 
 import pytest
-
-pytest.importorskip("fastapi", reason="the server needs fastapi: pip install 'slmkit[server]'")
-
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 

@@ -10,6 +10,9 @@ from slmkit.errors import UnsupportedFeature
 from slmkit.events import Event
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from slmkit.request import Message, Request
 
 
@@ -75,6 +78,26 @@ class Capabilities:
                 raise UnsupportedFeature(f"{backend} does not have {f.name}; leave it out or use another backend")
 
 
+@dataclass(frozen=True)
+class Stats:
+    """What a backend does now, and has done since it was made.
+
+    running, waiting: requests.   blocks_used, blocks: of its cache, in use and in all.
+    prompt_tokens: of prompts that were read to their end.   reused_tokens: those of them that were found in the cache.
+    preemptions: how often a request had to give its blocks to an earlier one.   steps: of the model.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    blocks_used: int = 0
+    blocks: int = 0
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    generated_tokens: int = 0
+    preemptions: int = 0
+    steps: int = 0
+
+
 class Events(Iterator[Event], Protocol):
     """Started, then Chunks, then one Finished for each choice; an error of the request is raised by `next`.
 
@@ -100,6 +123,18 @@ class Backend(Protocol):
 
     def render(self, messages: Sequence[Message], parse_special: bool = False) -> Any:
         """The exact prompt of a conversation: `.text` and `.ids`."""
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(len(texts), hidden): the mean of the last hidden states, after the final norm, over each text's tokens."""
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        """The ids of a text to continue, with what the checkpoint puts before one."""
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """The text of ids; control tokens have none."""
+
+    def stats(self) -> Stats:
+        """What it does now, and has done; any thread may ask, at no cost."""
 
     def close(self) -> None:
         """Free the model; later requests are refused."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slmkit.backends.adapters import adapted, adapter_facts, chosen, open_adapters
-from slmkit.backends.base import Capabilities
+from slmkit.backends.base import Capabilities, Stats
 from slmkit.backends.images import ImagePlan, ImageRoom, plan_images
 from slmkit.backends.prompts import check_prompts, n_shared, open_prompts
 from slmkit.engine.cache import Cache, default_kind
@@ -19,22 +23,24 @@ from slmkit.engine.prompts import Prompts
 from slmkit.engine.residency import bound_experts
 from slmkit.engine.scheduler import STEP_TOKENS
 from slmkit.engine.step import Engine
-from slmkit.engine.worker import Events, Worker
+from slmkit.engine.worker import MOST_JOBS, Events, Worker
 from slmkit.errors import ContextExceeded, NotEnoughMemory, OptionError, RequestError
 from slmkit.ops.choose import choose
 from slmkit.ops.matrix import Matrix
 from slmkit.ops.segments import BLOCK
 from slmkit.options import LoadOptions, Options
+from slmkit.request import Request
 from slmkit.sources.base import Source
 from slmkit.sources.find import open_source
 from slmkit.text.prompt import Prompt, text_prompt
 from slmkit.text.tokenizer import Tokenizer
+from slmkit.untrusted import shown
 from slmkit.vision.fetch import Fetching
 from slmkit.weights.load import Weights, experts_among, plan_weights, take_weights
 from slmkit.weights.telling import Notice, Progress
 
 if TYPE_CHECKING:
-    from slmkit.request import Message, Request
+    from slmkit.request import Message
 
 
 @dataclass(frozen=True)
@@ -60,11 +66,7 @@ class Loaded:
 class NativeBackend:
     """One model on our own engine."""
 
-    capabilities = replace(
-        Capabilities(**dict.fromkeys(Capabilities.__dataclass_fields__, True)),
-        deadline=False,
-        prompt_logprobs=False,
-    )
+    capabilities = Capabilities(**dict.fromkeys(Capabilities.__dataclass_fields__, True))
 
     def __init__(
         self,
@@ -83,7 +85,8 @@ class NativeBackend:
         engine = Engine(self.loaded.model, self.loaded.cache, prompts=self.loaded.prompts)
         if room := self.loaded.image_room:
             engine.encoder.most_bytes = room.kept
-        self._worker = Worker(engine)
+        self._counts = engine.counts
+        self._worker = Worker(engine, options.queue or MOST_JOBS)
 
     def describe(self) -> dict[str, Any]:
         """Facts about the loaded model, for people and programs."""
@@ -91,11 +94,58 @@ class NativeBackend:
 
     def generate(self, request: Request) -> Events:
         """Events of one request, which starts now. Closing the iterator cancels it."""
+        self._worker.require_room()  # before seconds are spent on the prompt
         return self._worker.submit(self.task(request))
 
     def render(self, messages: Sequence[Message], parse_special: bool = False) -> Prompt:
         """The exact prompt of a conversation: text and ids."""
         return self._prompt(messages, parse_special)[0]
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        """The ids of a text to continue, with what the checkpoint puts before one."""
+        return text_prompt(text, self.loaded.tokenizer).ids
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """The text of ids that begin one; control tokens have none.   Raises RequestError for ids that are none."""
+        check_ids(ids, self.loaded.config.vocab_size)
+        return self.loaded.tokenizer.decode(ids)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(len(texts), hidden): the mean of the last hidden states, after the final norm, over each text's tokens.
+
+        Raises RequestError for a text without tokens, ContextExceeded for one that is too long.
+        """
+        vectors = self._worker.embed([self._embed_task(text) for text in texts])
+        return np.array(vectors, np.float32).reshape(len(texts), self.loaded.config.hidden_size)
+
+    def _embed_task(self, text: str) -> Task:
+        if not isinstance(text, str):
+            raise RequestError(f"a text to embed is text, not {type(text).__name__}")
+        request = Request(prompt=text)
+        ids, _, _ = self._ids(request)
+        if len(ids) > self.context:
+            raise ContextExceeded(
+                f"the text has {len(ids)} tokens, over the context of {self.context}; shorten it or cut it in parts"
+                + self._larger_context()
+            )
+        adapter = chosen(None, self.loaded.facts["adapters"])
+        return Task(ids, self.loaded.defaults, 1, frozenset(), self.loaded.tokenizer, adapter=adapter, embeds=True)
+
+    def stats(self) -> Stats:
+        """What the engine does now, and has done."""
+        counts, cache, n_jobs = self._counts, self.loaded.cache, self._worker.n_jobs
+        running = min(counts.running, n_jobs)
+        return Stats(
+            running=running,
+            waiting=n_jobs - running,
+            blocks_used=cache.n_blocks - cache.n_free if cache else 0,
+            blocks=cache.n_blocks if cache else 0,
+            prompt_tokens=counts.prompt_tokens,
+            reused_tokens=counts.reused_tokens,
+            generated_tokens=counts.generated_tokens,
+            preemptions=counts.preemptions,
+            steps=counts.steps,
+        )
 
     def close(self) -> None:
         """End what is running and give the memory back, also while somebody holds this; later requests are refused."""
@@ -104,6 +154,7 @@ class NativeBackend:
 
     def task(self, request: Request) -> Task:
         """The request after template, tokenizer and defaults.   Raises RequestError where it cannot be run."""
+        came = time.perf_counter()
         ids, plan, prompt = self._ids(request)
         options = self._options(request)
         n_images = sum(length for _, length, _ in prompt.images)
@@ -120,6 +171,8 @@ class NativeBackend:
             images=plan.places(prompt, self.loaded.image_room) if plan else (),
             n_shared=n_shared(request, ids, self.render) if self.loaded.prompts else 0,
             guide=self._guide(request, options),
+            prompt_logprobs=request.prompt_logprobs,
+            deadline=came + request.deadline_s if request.deadline_s is not None else None,
         )
 
     def _guide(self, request: Request, options: Options) -> Guide | None:
@@ -145,12 +198,8 @@ class NativeBackend:
         ids = prompt.ids
         if not ids:
             raise RequestError("the prompt is empty; give at least one token to continue")
-        least = 0 if request.ids is None else min(ids)  # ids of images come from _prompt alone
-        if least < 0 or max(ids) >= self.loaded.config.vocab_size:
-            raise RequestError(
-                f"token id {max(ids) if least >= 0 else least} is none of this model's: 0 to "
-                f"{self.loaded.config.vocab_size - 1}"
-            )
+        if request.ids is not None:  # ids of images come from _prompt alone
+            check_ids(ids, self.loaded.config.vocab_size)
         return ids, plan, prompt
 
     def _prompt(
@@ -286,6 +335,13 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
         prompts=open_prompts(options, source, weights, ops.NAME, kind, cache),
         image_room=ImageRoom.of(options.memory, left) if options.memory and encoding else None,
     )
+
+
+def check_ids(ids: Sequence[int], vocab_size: int) -> None:
+    """Raise RequestError for an id that is none of the model's."""
+    for id in ids:
+        if not 0 <= id < vocab_size:
+            raise RequestError(f"token id {shown(id)} is none of this model's: 0 to {vocab_size - 1}")
 
 
 def _cost_of_a_token(weights: Weights, config: Any) -> dict[str, int]:

@@ -111,9 +111,8 @@ def bench(open_model: Callable[[], Model], prompt_tokens: int, tokens: int, runs
     began = time.perf_counter()
     with open_model() as model:
         load_s = time.perf_counter() - began
-        request = _request(model, prompt_tokens, tokens)
         report("warming up")
-        _time(model, request)
+        _time(model, _request(model, prompt_tokens, tokens, 0))
         peak_bytes = peak_memory()  # now: measuring the limits takes half a gigabyte of its own
         limits: list[Limits | None] = []
         timed: list[Run] = []
@@ -121,14 +120,15 @@ def bench(open_model: Callable[[], Model], prompt_tokens: int, tokens: int, runs
         for i in range(runs):
             report(f"run {i + 1} of {runs}: the machine's limits, then {prompt_tokens} + {tokens} tokens")
             limits.append(measure_limits())
-            timed.append(_time(model, request))
-            guessed.append(_time(model, _with_guesses(request)))
+            timed.append(_time(model, _request(model, prompt_tokens, tokens, 2 * i + 1)))
+            guessed.append(_time(model, _with_guesses(_request(model, prompt_tokens, tokens, 2 * i + 2))))
         return _result(model.describe(), prompt_tokens, tokens, load_s, peak_bytes, timed, guessed, limits)
 
 
-def _request(model: Model, prompt_tokens: int, tokens: int) -> Request:
+def _request(model: Model, prompt_tokens: int, tokens: int, number: int) -> Request:
+    """One of a number of its own begins with an id of its own: what others have read is of no use to it."""
     vocabulary = model.describe()["vocabulary"]
-    ids = tuple((i * 7919 + 13) % vocabulary for i in range(prompt_tokens))
+    ids = tuple((i * 7919 + 13 + number) % vocabulary for i in range(prompt_tokens))
     options = Options(max_tokens=tokens, ignore_eos=True, temperature=0.0, repetition_penalty=1.0, speculate=0)
     return Request(ids=ids, options=options)
 

@@ -143,6 +143,7 @@ def _choice(choice: Choice, *, with_tokens: bool) -> dict[str, Any]:
 def _token(token: TokenInfo) -> dict[str, Any]:
     facts = asdict(token)
     for entry in (facts, *facts["top"]):
+        del entry["data"]
         if entry["logprob"] is not None and not math.isfinite(entry["logprob"]):
             entry["logprob"] = None  # JSON has no infinities
     return facts

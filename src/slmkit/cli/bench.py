@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="measured runs after one warm-up (default 3)")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
     add_quiet(parser)
-    add_flags(parser, LoadOptions, without=("prompt_cache", "prompt_store_mb"))
+    add_flags(parser, LoadOptions, without=("prompt_cache", "prompt_store_mb", "queue"))
 
 
 def run(args: argparse.Namespace) -> int:

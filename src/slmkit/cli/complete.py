@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parse-special", action="store_true", help="let text such as <|end|> act as a control token")
     add_quiet(parser)
     add_display(parser)
-    add_flags(parser, Options, LoadOptions)
+    add_flags(parser, Options, LoadOptions, without=("queue",))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         source = find_source(args.model, args, watch)
         if isinstance(source, NamedSource):
             raise RequestError(
-                f"{args.model} was made from {source.base.name} by a Modelfile, for whose words a GGUF file has no place; "
+                f"{args.model} was made from {source.base.name} by a Modelfile, whose words no GGUF file holds; "
                 f"export {source.base.name}"
             )
         done = export_gguf(source, Path(args.out), args.type, force=args.force, ops=choose("auto", None),

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_images(parser)
     add_quiet(parser)
     add_display(parser)
-    add_flags(parser, Options, LoadOptions)
+    add_flags(parser, Options, LoadOptions, without=("queue",))
 
 
 def run(args: argparse.Namespace) -> int:

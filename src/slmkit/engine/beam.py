@@ -54,6 +54,7 @@ class BeamJob(Job):
             candidates = self._candidates()
             self._rows.clear()
             self._extend(candidates, cache)
+            self.n_generated += len(self.live)
             self.stamp()
             if self._is_done():
                 self._deliver(cache)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from slmkit.engine.prefix import Prefixes
 from slmkit.ops.segments import BLOCK
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ def head_cells(head_dim: int, kind: str) -> int:
 class Cache:
     """Blocks that sequences hold; a block may be held by several, and is free when nobody holds it.
 
+    A free block may be kept all the same (prefix.py), so that what is in it can be found again; where no others are
+    left, those are let go.
+
     data: (blocks, layers, 2, kv_heads, head_cells), see ops/reference.py: write_cache. The array is not touched here,
     so the system commits memory only for blocks that were used; the block freed last is the first to be used again.
     strands: as in layers/cache_layout.py. A sequence's table has a block of each for its first 32 tokens, then for the
@@ -50,8 +54,10 @@ class Cache:
     ) -> None:
         self.strands = strands
         self.data = np.empty((n_blocks, layers, 2, kv_heads, head_cells(head_dim, kind)), DTYPES[kind])
-        self.kept: list[int] = []  # a table that nobody needs now: its blocks are let go where others are short
+        self.prefixes = Prefixes()
         self._holders = [0] * n_blocks
+        self._is_kept = [False] * n_blocks
+        self._n_spare = 0  # kept, and held by nobody
         self._free = list(range(n_blocks - 1, -1, -1))
 
     @property
@@ -67,7 +73,16 @@ class Cache:
     @property
     def n_free(self) -> int:
         """Blocks that nobody holds."""
+        return len(self._free) + self._n_spare
+
+    @property
+    def n_unkept(self) -> int:
+        """Blocks that nobody holds, with nothing in them that could be found again."""
         return len(self._free)
+
+    def is_held(self, block: int) -> bool:
+        """Whether some sequence holds it."""
+        return self._holders[block] > 0
 
     def n_held(self, blocks: list[int]) -> int:
         """How many of a table's blocks are still held."""
@@ -76,6 +91,8 @@ class Cache:
     def take(self, count: int) -> list[int]:
         """`count` free blocks, held once. The caller has looked at n_free."""
         assert count <= self.n_free
+        if count > len(self._free):
+            self.prefixes.let_go(count - len(self._free), self)
         taken = [self._free.pop() for _ in range(count)]
         for block in taken:
             self._holders[block] = 1
@@ -105,14 +122,33 @@ class Cache:
             return
         self._holders[block] -= 1
         if self._holders[block] == 0:
-            self._free.append(block)
+            if self._is_kept[block]:
+                self._n_spare += 1
+            else:
+                self._free.append(block)
 
     def hold(self, blocks: list[int]) -> list[int]:
-        """Hold each of them once more."""
+        """Hold each of them once more; blocks that nobody held are kept ones."""
         for block in blocks:
             if block != GONE:
+                self._n_spare -= self._holders[block] == 0
                 self._holders[block] += 1
         return blocks
+
+    def keep(self, blocks: list[int]) -> None:
+        """From now on these, which are held, stay as they are when nobody holds them any more."""
+        for block in blocks:
+            assert self.is_held(block)
+            assert not self._is_kept[block]
+            self._is_kept[block] = True
+
+    def unkeep(self, blocks: list[int]) -> None:
+        """Undo `keep`."""
+        for block in blocks:
+            self._is_kept[block] = False
+            if self._holders[block] == 0:
+                self._n_spare -= 1
+                self._free.append(block)
 
     def fork(self, blocks: list[int], n_tokens: int) -> list[int]:
         """A second sequence's blocks with the same first n_tokens: whole ones are shared, a part-filled one is copied.

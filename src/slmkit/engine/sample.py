@@ -60,6 +60,7 @@ class SampleJob(Job):
         info = self.info(id, row)
         sequence.logprob += info.logprob or 0.0
         sequence.add(id)
+        self.n_generated += 1
         if id in task.stop_ids:
             sequence.stop = info.text
             self._emit(sequence, sequence.rest(), info)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from slmkit.engine.cache import Cache
     from slmkit.engine.constrain import Guide
     from slmkit.engine.images import PromptImages
+    from slmkit.engine.prefix import Node
+    from slmkit.engine.reading import Reader
     from slmkit.engine.speculate import Guesser
     from slmkit.events import TokenInfo
     from slmkit.text.detokenize import Detokenizer
@@ -30,7 +32,10 @@ class Sequence:
     draft: ids that the next step checks, as they may turn out to follow.   guesser: where they come from, once used.
     images: those among the ids, which are negative there.
     guide: what the answer must match.
-    n_reused: leading ids that an earlier request had read, or an earlier run.
+    place: where its whole blocks are in the tree of prefixes, as far as they were noted there.
+    served: when a part of the prompt was last planned to be read; the scheduler's own count.
+    reader: what wants to see the prompt's rows; while there is one, all of them are computed.
+    n_read: ids of the prompt that were read for it, those that were given back and read again counted again.
     n_drafted, n_accepted: how many were checked so far, and how many of them became part of the answer.
     """
 
@@ -44,7 +49,10 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     n_cached: int = 0
     table: int = 0
-    n_reused: int = 0
+    place: Node | None = None
+    served: int = 0
+    reader: Reader | None = None
+    n_read: int = 0
     logprob: float = 0.0
     text: str = ""
     tokens: list[TokenInfo] = field(default_factory=list)
@@ -61,6 +69,19 @@ class Sequence:
     def n_generated(self) -> int:
         """Tokens of the answer so far."""
         return len(self.ids) - self.n_prompt
+
+    @property
+    def n_reused(self) -> int:
+        """Ids of a prompt that is read that an earlier request had read, or an earlier run."""
+        return max(self.n_prompt - self.n_read, 0)
+
+    def note_read(self, count: int, cache: Cache) -> None:
+        """The last `count` cached ids were read in this step; whole blocks can serve others now."""
+        begin = self.n_cached - count
+        if begin < self.n_prompt:
+            self.n_read += min(self.n_cached, self.n_prompt) - begin
+        if begin // BLOCK < self.n_cached // BLOCK:
+            cache.prefixes.note(self, cache)
 
     def add(self, id: int) -> None:
         """Take the id that follows. Where the step's draft had it, it is cached already; else the draft ends."""
@@ -81,7 +102,7 @@ class Sequence:
     def drop_cache(self, cache: Cache) -> None:
         """Give the blocks back; the ids will be read again."""
         cache.release(self.blocks)
-        self.n_cached = 0
+        self.n_cached, self.place = 0, None
         self.draft = []
 
     def drop_draft(self, cache: Cache) -> None:
@@ -98,7 +119,7 @@ class Sequence:
         twin.ids, twin.tokens = list(self.ids), list(self.tokens)
         twin.detokenizer, twin.stops = self.detokenizer.fork(), self.stops.fork()
         twin.index, twin.rng = index, rng
-        twin.blocks, twin.n_cached = [], 0
+        twin.blocks, twin.n_cached, twin.place = [], 0, None
         twin.draft, twin.guesser = [], None
         twin.guide = self.guide.fork() if self.guide else None
         return twin
@@ -107,4 +128,4 @@ class Sequence:
         """Hold what the parent has cached too; where no block is free to copy its last one, that is read again."""
         has_room = cache.n_free >= cache.n_strands
         self.n_cached = parent.n_cached if has_room else parent.n_cached // BLOCK * BLOCK
-        self.blocks = cache.fork(parent.blocks, self.n_cached)
+        self.blocks, self.place = cache.fork(parent.blocks, self.n_cached), parent.place

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +14,9 @@ from numpy.typing import NDArray
 from slmkit.engine.constrain import Preparer
 from slmkit.engine.drafts import Drafter
 from slmkit.engine.images import Encoder
+from slmkit.engine.reading import Rows, Scores
 from slmkit.engine.scheduler import STEP_TOKENS, Work, schedule
-from slmkit.errors import ModelError, RuntimeFailure
+from slmkit.errors import DeadlineExceeded, ModelError, RuntimeFailure
 from slmkit.layers.lora import spans_among, spans_of
 from slmkit.layers.step import Features, Span, Step, Strand
 from slmkit.ops.segments import BLOCK, Segments
@@ -29,6 +32,25 @@ if TYPE_CHECKING:
 F32 = NDArray[np.float32]
 
 
+@dataclass
+class Counts:
+    """What an engine has done since it was made. Other threads may read it.
+
+    running: jobs of which something is read.   ended: jobs.   pace: seconds from one's end to the next, as of late.
+    prompt_tokens: of prompts that were read to their end.   reused_tokens: those of them that were not computed again.
+    preemptions: how often a sequence lost its blocks to one before it.
+    """
+
+    running: int = 0
+    ended: int = 0
+    pace: float = 1.0
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    generated_tokens: int = 0
+    preemptions: int = 0
+    steps: int = 0
+
+
 class Engine:
     """A model, its cache and the jobs under way. One thread calls it; see worker.py."""
 
@@ -39,24 +61,29 @@ class Engine:
         self.drafter = Drafter(model.rope)
         self.encoder = Encoder(model)
         self.preparer = Preparer()
+        self.counts = Counts()
         self.jobs: list[Job] = []
+        self._ended_at = time.perf_counter()
         self._new: list[Job] = []
 
     def add(self, job: Job) -> None:
         """Take a job in; it advances with the next steps."""
         self.jobs.append(job)
         self.encoder.admit(job)
+        if job.task.prompt_logprobs is not None:
+            job.live[0].reader = Scores(list(job.live[0].ids), partial(job.info, n_best=job.task.prompt_logprobs))
         self._new.append(job)
 
     def step(self) -> None:
         """Advance every job that the plan has room for."""
-        self._drop_cancelled()
+        self._drop_lost()
         self._encode()
         self._rebuild_crossed()
+        self._lend()
         self._begin_new()
         ready = [job for job in self.jobs if not job.is_waiting]
         self.drafter.draft(ready)
-        plan = schedule((s for job in ready for s in job.live), self.cache, self.step_tokens)
+        plan = self._plan([s for job in ready for s in job.live])
         if ready and not plan:
             raise RuntimeFailure("no request under way can go on, which is a fault in slmkit; please report it")
         if plan:
@@ -65,12 +92,16 @@ class Engine:
             with self.preparer.meanwhile([work.sequence.guide for _, work in complete if work.sequence.guide]):
                 logits = forward(self.model, self.cache, plan)
             self.drafter.note(plan, time.perf_counter() - began)
+            for work in plan:
+                work.sequence.note_read(work.count, self.cache)
             if self.prompts:
                 self.prompts.note()
             for job, work in complete:
                 rows, logits = np.split(logits, [1 + len(work.draft)])
                 self._accept_all(job, work, rows)
         self._close_finished()
+        self.counts.steps += 1
+        self.counts.running = sum(any(s.n_cached for s in job.live) for job in self.jobs)
 
     def rest(self) -> None:
         """Nothing is under way, and nothing has come."""
@@ -90,9 +121,23 @@ class Engine:
             error.__cause__ = cause
             self._end(job, error)
 
-    def _drop_cancelled(self) -> None:
-        for job in [j for j in self.jobs if j.cancelled]:
-            self._end(job)
+    def _plan(self, lines: list[Sequence]) -> list[Work]:
+        begun = [line for line in lines if line.n_cached]
+        plan = schedule(lines, self.cache, self.step_tokens, self.cache.prefixes.followers(lines))
+        self.counts.preemptions += sum(not line.n_cached for line in begun)
+        return plan
+
+    def _drop_lost(self) -> None:
+        """End the jobs that nobody waits for any more, or should."""
+        now = time.perf_counter()
+        for job in list(self.jobs):
+            if job.cancelled:
+                self._end(job)
+            elif job.task.deadline is not None and now > job.task.deadline:
+                self._end(job, DeadlineExceeded(
+                    f"the deadline passed after {job.n_generated} tokens of the answer, which is not complete; "
+                    "allow more time with deadline_s, or lower max_tokens"
+                ))  # fmt: skip
 
     def _encode(self) -> None:
         """A piece of work on the image that was asked for first; answers under way go on between the pieces."""
@@ -113,12 +158,19 @@ class Engine:
                 sequence.drop_cache(self.cache)
                 sequence.table = table
 
+    def _lend(self) -> None:
+        """Give sequences that are being read what others have read of the same ids."""
+        for sequence in (s for job in self.jobs if not job.is_waiting for s in job.live):
+            if len(sequence.ids) - sequence.n_cached > 1 and not sequence.reader:
+                self.cache.prefixes.lend(sequence, self.cache)
+
     def _begin_new(self) -> None:
-        """Give sequences that are ready to be read what was read before of their prompts."""
+        """Give sequences that are ready to be read what files have of their prompts."""
         new = [job for job in self._new if job in self.jobs and not job.is_waiting]
         self._new = [job for job in self._new if job in self.jobs and job.is_waiting]
         for job in new:
-            if self.prompts and not job.task.adapter:  # kept is what the model alone makes of a prompt
+            # kept is what the model alone makes of a prompt
+            if self.prompts and not job.task.adapter and not job.live[0].reader:
                 self.prompts.begin(job.live[0], job.task.n_shared)
 
     def _owner(self, sequence: Sequence) -> Job:
@@ -138,12 +190,20 @@ class Engine:
     def _accept(self, job: Job, sequence: Sequence, row: F32) -> None:
         if job not in self.jobs:
             return  # an earlier row of this step ended it
+        before = job.n_generated
+        if isinstance(sequence.reader, Scores):
+            job.outbox.put(sequence.reader.event())
+            sequence.reader = None
+        if not job.first_token:
+            self.counts.prompt_tokens += sequence.n_prompt
+            self.counts.reused_tokens += sequence.n_reused
         try:
             if not np.isfinite(row.max()):  # NaN shows there too; -inf is the logit of an id that is never chosen
                 raise ModelError("the model's logits are not all finite numbers; fetch its weights again")
             job.accept(sequence, row, self.cache)
         except BaseException as error:  # the caller's own functions run in there: theirs is the only job that ends
             self._end(job, error)
+        self.counts.generated_tokens += job.n_generated - before
 
     def _close_finished(self) -> None:
         for job in [j for j in self.jobs if not j.live]:
@@ -152,6 +212,10 @@ class Engine:
     def _end(self, job: Job, error: BaseException | None = None) -> None:
         self.jobs.remove(job)
         job.close(self.cache, error)
+        now = time.perf_counter()
+        self.counts.pace += 0.2 * (now - self._ended_at - self.counts.pace)
+        self._ended_at = now
+        self.counts.ended += 1
 
 
 def forward(model: Any, cache: Cache, plan: list[Work]) -> F32:
@@ -163,15 +227,23 @@ def forward(model: Any, cache: Cache, plan: list[Work]) -> F32:
     ids, step = assemble(plan, cache)
     with spans_of(model.ops, step.adapters):
         hidden = model.hidden(ids, step)
+
+    def logits(rows: range | list[int]) -> F32:
+        with spans_of(model.ops, spans_among(step.adapters, rows)):
+            found: F32 = model.logits(hidden[rows])
+        return found
+
+    for start, work in zip(step.segments.starts.tolist(), plan, strict=False):
+        if work.sequence.reader is not None:
+            own = hidden[start : start + work.count]
+            work.sequence.reader.take(Rows(work.sequence.n_cached, start, own, model, logits))
     ends = zip(step.segments.starts[1:], plan, strict=True)
     wanted = [row for end, work in ends if work.is_complete for row in range(end - 1 - len(work.draft), end)]
     for work in plan:
         work.sequence.n_cached += work.count
     if not wanted:
         return np.empty((0, 0), np.float32)
-    with spans_of(model.ops, spans_among(step.adapters, wanted)):
-        logits: F32 = model.logits(hidden[wanted])
-    return logits
+    return logits(wanted)
 
 
 def assemble(plan: list[Work], cache: Cache) -> tuple[NDArray[np.int32], Step]:

@@ -35,40 +35,39 @@ class StoredPrompts(Prompts):
     def __init__(self, key: ModelKey, model: str, cache: Cache, most_bytes: int) -> None:
         super().__init__(key, model, cache)
         self.most_bytes = most_bytes
-        self._wanted = 0  # ids of the line that is held, or will be, and that no file has
+        self._wanted = 0  # ids of the line that no file has
         self._began = self._took = 0.0
 
     def begin(self, sequence: Sequence, n_shared: int) -> None:
-        """Take the system prompt from memory or from its file; else hold it once it is read."""
+        """Take the system prompt from its file, where it is not in memory; else write it once it is read."""
         n_tokens = n_shared // BLOCK * BLOCK
         if n_tokens < LEAST_TOKENS:
             return
         key = self.key.known()  # where that is not known yet, no file was ever made of this model
         path = self._path(key, sequence.table, sequence.ids[:n_tokens]) if key else None
         from_file = self._resume(sequence, path, n_tokens)
-        if sequence.n_reused < n_tokens:
+        if sequence.n_cached < n_tokens:
             self._wanted, self._began, self._took = n_tokens, time.perf_counter(), 0.0
         elif from_file and path:
             self._wanted = 0
             touch(path)
 
     def note(self) -> None:
-        """Hold what a step has read, and see how long all of it took."""
-        super().note()
-        if self._wanted and not self._took and len(self.held.ids) == self._wanted:
+        """See how long all of it took to read."""
+        if self._wanted and not self._took and self._followed and self._followed.n_cached >= self._wanted:
             self._took = time.perf_counter() - self._began
 
     def rest(self) -> None:
         """Write the file that is due."""
-        ids = self.held.ids
-        if not self._wanted or len(ids) < self._wanted:
+        ids, blocks = self.line() if self._wanted else ([], [])
+        if not ids or len(ids) < self._wanted or self._followed is None:
             return
         self._wanted = 0
         if self._took < LEAST_S:
             return
         with suppress(SlmError):
-            if make_room(self.cache.data[0].nbytes * len(self.cache.kept), self.most_bytes):
-                self._write(self._path(self.key.digest(), self.held.table, ids))
+            if make_room(self.cache.data[0].nbytes * len(blocks), self.most_bytes):
+                self._write(self._path(self.key.digest(), self._followed.table, ids))
 
     def close(self) -> None:
         """Write the file that is due."""

@@ -6,19 +6,28 @@ import atexit
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from slmkit.engine.beam import BeamJob
 from slmkit.engine.job import Job, Task
+from slmkit.engine.reading import EmbedJob
 from slmkit.engine.sample import SampleJob
-from slmkit.errors import RequestError, RuntimeFailure
+from slmkit.errors import Busy, RequestError, RuntimeFailure
 from slmkit.events import Event
 
 if TYPE_CHECKING:
     from slmkit.engine.outbox import Item
     from slmkit.engine.step import Engine
 
+F32 = NDArray[np.float32]
+MOST_TEXTS = 8  # of one call, under way at the same time
+MOST_JOBS = 256  # unless the caller says otherwise
 Inbox = queue.SimpleQueue[Job | None]  # None: end every job and the thread
 
 
@@ -28,8 +37,10 @@ class Worker:
     The thread ends with close(), or when nobody holds the worker or any of its events any more.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, most: int = MOST_JOBS) -> None:
+        """most: jobs under way or waiting."""
         self._engine: Engine | None = engine  # None once closed
+        self._counts, self._most, self._n_taken = engine.counts, most, 0
         self._inbox: Inbox = queue.SimpleQueue()
         self._last_words: list[Exception] = []
         self._thread: threading.Thread | None = None
@@ -39,6 +50,7 @@ class Worker:
         """Start the task now; the iterator gives its events. Closing the iterator, or dropping it, cancels the task."""
         job = new_job(task)
         with self._lock:
+            self.require_room()
             if self._engine is None:
                 raise RuntimeFailure("this model was closed; load it again")
             if self._thread is threading.current_thread():
@@ -51,8 +63,44 @@ class Worker:
                 _RUNNING.add(self)
             if not self._thread.is_alive():  # a fork copies the model, and not the thread that would answer
                 raise RuntimeFailure("this process was forked after its model was loaded; load the model again in it")
+            self._n_taken += 1
             self._inbox.put(job)
         return Events(job, self)
+
+    @property
+    def n_jobs(self) -> int:
+        """Jobs under way or waiting."""
+        return self._n_taken - self._counts.ended
+
+    def require_room(self) -> None:
+        """Raise Busy if one more job would be too many."""
+        if self.n_jobs >= self._most:
+            wait = min(max(self._counts.pace, 1.0), 60.0)
+            raise Busy(
+                f"{self._most} requests are under way or waiting, as many as are allowed; try again in {wait:.0f} s, "
+                "or load the model with a larger queue",
+                wait,
+            )
+
+    def embed(self, tasks: Sequence[Task]) -> list[F32]:
+        """The vector of each task's text: (hidden,). A few are under way at a time."""
+        started: deque[Events] = deque()
+        vectors: list[F32] = []
+        waiting = iter(tasks)
+        try:
+            while True:
+                started += [self.submit(task) for task in islice(waiting, MOST_TEXTS - len(started))]
+                if not started:
+                    return vectors
+                events = started.popleft()
+                for _ in events:
+                    pass
+                assert isinstance(events.job, EmbedJob)
+                assert events.job.vector is not None
+                vectors.append(events.job.vector)
+        finally:
+            for events in started:
+                events.close()
 
     def close(self) -> None:
         """End every job and the thread, and let go of the engine.   Raises SlmError if its prompts cannot be kept."""
@@ -110,30 +158,30 @@ class Events(Iterator[Event]):
     """The events of one job, for one reader."""
 
     def __init__(self, job: Job, worker: Worker) -> None:
-        self._job = job
+        self.job = job
         self._worker = worker  # held, so that a model that nobody else holds goes on answering
         self.ended = False
 
     def __next__(self) -> Event:
         if self.ended:
             raise StopIteration
-        return self._event(self._job.outbox.get())
+        return self._event(self.job.outbox.get())
 
     def ready(self) -> Iterator[Event]:
         """The events that can be had without waiting; `ended` says whether there will be more."""
         while not self.ended:
             try:
-                yield self._event(self._job.outbox.get(wait=False))
+                yield self._event(self.job.outbox.get(wait=False))
             except (queue.Empty, StopIteration):
                 return
 
     def listen(self, wake: Callable[[], None]) -> None:
         """Call `wake` in the engine's thread whenever there is something more for `ready`."""
-        self._job.outbox.listen(wake)
+        self.job.outbox.listen(wake)
 
     def close(self) -> None:
         """Cancel: the job ends before the engine's next step, and nothing more comes of it."""
-        self._job.cancelled = True
+        self.job.cancelled = True
         self.ended = True
 
     def __del__(self) -> None:
@@ -147,5 +195,7 @@ class Events(Iterator[Event]):
 
 
 def new_job(task: Task) -> Job:
-    """The job for a task: beams if it asks for them, else samples."""
+    """The job for a task: a vector or beams if it asks for them, else samples."""
+    if task.embeds:
+        return EmbedJob(task)
     return BeamJob(task) if (task.options.beams or 1) > 1 else SampleJob(task)

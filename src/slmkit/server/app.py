@@ -13,7 +13,7 @@ from slmkit.server import faults, health, logs, metrics, pages, security
 from slmkit.server.anthropic import messages
 from slmkit.server.drain import Drain
 from slmkit.server.ollama import router as ollama
-from slmkit.server.openai import chat, models
+from slmkit.server.openai import chat, completions, embeddings, models, responses
 from slmkit.server.record import Recorder
 from slmkit.server.service import Service
 
@@ -39,6 +39,7 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(health.routes(service))
     app.include_router(metrics.routes(service.metrics))
     pages.playground(app)  # before Ollama's greeting at the same place
-    for routes in (models.routes, chat.routes, messages.routes, ollama.routes):
+    openai = (models.routes, chat.routes, completions.routes, embeddings.routes, responses.routes)
+    for routes in (*openai, messages.routes, ollama.routes):
         app.include_router(routes(service))
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +13,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from slmkit.errors import ContextExceeded, ModelNotFound, RequestError, SlmError
+from slmkit.errors import ContextExceeded, ModelNotFound, OptionError, RequestError, SlmError
+from slmkit.options import Options
 from slmkit.server.replies import ClientGone
 from slmkit.untrusted import shown
 
+_OPTIONS = {*Options.__dataclass_fields__, "keep_alive"}
 log = logging.getLogger("slmkit.server")
 Body = dict[str, Any]
 
@@ -93,8 +96,10 @@ def install(app: FastAPI) -> None:
 
 def _invalid(error: RequestValidationError) -> Fault:
     """The first thing that is wrong with a body, with where it stands."""
+    if isinstance(error.body, bytes):
+        return Fault(400, "the body was not sent as JSON; add the header Content-Type: application/json")
     errors = error.errors()
-    places = [_place(each["loc"], error.body) for each in errors]
+    places = [_place(each, error.body) for each in errors]
     # of several kinds that were tried for one value, what fits best got furthest
     tried = [n for n, place in enumerate(places) if place[: len(places[0])] == places[0]]
     at = max(tried, key=lambda n: len(places[n]))
@@ -108,14 +113,29 @@ def _invalid(error: RequestValidationError) -> Fault:
         return Fault(400, f"{param} is missing", "missing_required_parameter", param)
     if kind == "extra_forbidden":
         return Fault(400, f"{param} is not supported here; leave it out", "unsupported_parameter", param)
-    given = "" if isinstance(first.get("input"), (dict, list)) else f" is {shown(first.get('input'))};"
-    told = [each["msg"] for each, place in zip(errors, places, strict=True) if place == where]
-    words = " or ".join(dict.fromkeys(msg.removeprefix("Value error, ").removeprefix("Input ") for msg in told))
-    return Fault(400, f"{param or 'the body'}{given} it {words[:1].lower()}{words[1:]}", "invalid_value", param)
+    if kind == "union_tag_invalid":
+        name = first["ctx"]["discriminator"].strip("'")
+        where, tag = [*where, name], shown(first["ctx"]["tag"])
+        message = f"{'.'.join(where)} is {tag}; it should be one of {first['ctx']['expected_tags']}"
+        return Fault(400, message, "invalid_value", ".".join(where))
+    given = first.get("input")
+    words = " or ".join(dict.fromkeys(_wanted(e) for e, place in zip(errors, places, strict=True) if place == where))
+    is_given = "" if isinstance(given, (dict, list)) else f" is {'null' if given is None else shown(given)}"
+    message = f"{param or 'the body'}{is_given}{'; it' if is_given else ''} {words}"
+    return Fault(400, message, "invalid_value", param or None)
 
 
-def _place(loc: tuple[int | str, ...], body: Any) -> list[str]:
+def _wanted(error: dict[str, Any]) -> str:
+    """What would have been right, to follow upon "it"."""
+    if error["type"] in ("dict_type", "model_type", "model_attributes_type"):
+        return "should be an object"
+    words = re.sub(r"^(Value error, |\w+ (?=should ))", "", error["msg"])
+    return words[:1].lower() + words[1:]
+
+
+def _place(error: dict[str, Any], body: Any) -> list[str]:
     """Where something stands in a body, without the names of kinds that were tried there."""
+    loc = error["loc"]
     if loc[:1] != ("body",):
         return [str(part) for part in loc if part not in ("query", "path")]
     where: list[str] = []
@@ -123,7 +143,7 @@ def _place(loc: tuple[int | str, ...], body: Any) -> list[str]:
         is_there = part in body if isinstance(body, dict) else isinstance(body, list) and isinstance(part, int)
         if is_there:
             body = body[part]
-        if is_there or (n == len(loc) and isinstance(body, dict)):
+        if is_there or (n == len(loc) and error["type"] == "missing"):
             where.append(str(part))
     return where
 
@@ -131,6 +151,9 @@ def _place(loc: tuple[int | str, ...], body: Any) -> list[str]:
 def _param(error: SlmError) -> str | None:
     if isinstance(error, Fault):
         return error.param
+    if isinstance(error, OptionError):  # it begins with the option's name
+        name = str(error).partition(" ")[0]
+        return name if name in _OPTIONS else None
     return "model" if isinstance(error, ModelNotFound) else None
 
 
@@ -139,6 +162,8 @@ def _code(error: SlmError) -> str | None:
         return error.code
     if isinstance(error, ModelNotFound):
         return "model_not_found"
+    if isinstance(error, OptionError):
+        return "invalid_value"
     return "context_length_exceeded" if isinstance(error, ContextExceeded) else None
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 import slmkit
 from slmkit.errors import OptionError
@@ -67,6 +70,11 @@ class Service:
                     if said is not None and isinstance(event, Chunk):
                         said[-1] += event.text
                     yield event
+
+    async def embed(self, id: str, texts: Sequence[str], keep_alive_s: float | None = None) -> NDArray[np.float32]:
+        """The mean of each text's last hidden states: (texts, hidden)."""
+        async with self.model(id, keep_alive_s) as model:
+            return await asyncio.to_thread(model.embed, texts)
 
     async def find(self, id: str) -> Listed:
         """What the name of a request stands for.   Raises ModelNotFound."""

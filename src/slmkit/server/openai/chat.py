@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, Response
 from slmkit.errors import SlmError
 from slmkit.events import Chunk, Event, Finished, Started, TokenInfo
 from slmkit.request import Request
+from slmkit.server.bodies import JsonRoute
 from slmkit.server.faults import Fault, openai_body
 from slmkit.server.images import with_images
 from slmkit.server.openai import conversation, counts
@@ -29,7 +30,7 @@ Json = dict[str, Any]
 
 def routes(service: Service) -> APIRouter:
     """The endpoint that answers conversations."""
-    router = APIRouter()
+    router = APIRouter(route_class=JsonRoute)
 
     @router.post("/v1/chat/completions")
     async def chat(asked: Chat, http: HttpRequest) -> Response:
@@ -68,7 +69,7 @@ async def request_of(asked: Chat, service: Service) -> Request:
         conversation.tools(asked.tools),
         choice.function.name if isinstance(choice, FunctionChoice) else choice,
         asked.parallel_tool_calls is not False,
-        conversation.constraint(asked, asked.response_format),
+        conversation.constraint(asked, conversation.format_of(asked)),
     )
     return Request(
         messages=await with_images(messages, service),

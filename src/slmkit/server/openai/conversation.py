@@ -7,7 +7,7 @@ from typing import Any
 
 from slmkit.request import Constraint, as_messages
 from slmkit.server.faults import Fault
-from slmkit.server.openai.schema import ChatMessage, FunctionTool, Generating, Image, SchemaFormat, TextFormat
+from slmkit.server.openai.schema import Asked, Chat, ChatMessage, FunctionTool, Image, JsonFormat, SchemaFormat, Text
 from slmkit.server.tools import Call, Tool, Turn
 
 
@@ -31,24 +31,26 @@ def tools(given: Sequence[FunctionTool] | None) -> list[Tool]:
     return [Tool(each.function.name, each.function.description, each.function.parameters) for each in given or ()]
 
 
-def constraint(asked: Generating, response_format: Any = None) -> Constraint | None:
+def format_of(asked: Chat) -> Constraint | None:
+    """What `response_format` asks for."""
+    if isinstance(asked.response_format, SchemaFormat):
+        return Constraint("schema", asked.response_format.json_schema.rules)
+    return Constraint("json") if isinstance(asked.response_format, JsonFormat) else None
+
+
+def constraint(asked: Asked, format: Constraint | None = None) -> Constraint | None:
     """What the answer must match.   Raises Fault where several things are asked for."""
-    wanted: dict[str, Constraint] = {}
-    if response_format is not None and not isinstance(response_format, TextFormat):
-        is_schema = isinstance(response_format, SchemaFormat)
-        wanted["response_format"] = (
-            Constraint("schema", response_format.json_schema.rules) if is_schema else Constraint("json")
-        )
+    wanted = [] if format is None else [format]
     if asked.guided_regex is not None:
-        wanted["guided_regex"] = Constraint("regex", asked.guided_regex)
+        wanted.append(Constraint("regex", asked.guided_regex))
     if asked.guided_grammar is not None:
-        wanted["guided_grammar"] = Constraint("lark", asked.guided_grammar)
+        wanted.append(Constraint("lark", asked.guided_grammar))
     if len(wanted) > 1:
-        names = list(wanted)
+        param = "guided_regex" if asked.guided_grammar is None else "guided_grammar"
         raise Fault(
-            400, f"{' and '.join(names)} each say what the answer is; give one of them", "invalid_value", names[1]
+            400, f"{param} is not the only field that says what the answer is; give one", "invalid_value", param
         )
-    return next(iter(wanted.values()), None)
+    return wanted[0] if wanted else None
 
 
 def _role(message: ChatMessage) -> str:
@@ -58,12 +60,13 @@ def _role(message: ChatMessage) -> str:
 def _content(message: ChatMessage) -> Any:
     if not isinstance(message.content, list):
         return message.content or ""
-    return [
-        {"type": "image_url", "image_url": {"url": part.image_url.url}}
-        if isinstance(part, Image)
-        else part.model_dump()
-        for part in message.content
-    ]
+    return [_part(part) for part in message.content]
+
+
+def _part(part: Text | Image) -> dict[str, Any]:
+    if isinstance(part, Text):
+        return {"type": "text", "text": part.text}
+    return {"type": "image_url", "image_url": {"url": part.image_url.url}}
 
 
 def _check(message: ChatMessage, where: str) -> None:

@@ -41,6 +41,8 @@ class Asked(Body):
     repetition_penalty: float | None = None
     adapter: str | None = None
     keep_alive: str | float | None = None
+    guided_regex: str | None = None
+    guided_grammar: str | None = None
 
     user: str | None = None
     metadata: dict[str, str] | None = None
@@ -64,8 +66,6 @@ class Generating(Asked):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     stream_options: StreamOptions | None = None
-    guided_regex: str | None = None
-    guided_grammar: str | None = None
 
 
 class Text(Body):

@@ -38,7 +38,8 @@ export function answerView(answer, { regenerate, reveal, rivals }) {
   };
 
   const drawBody = (working) => {
-    const now = asTokens && answer.tokens.length > 0 ? "tokens" : answer.wanted === "json" ? "json" : "markdown";
+    const json = answer.wanted === "json" && answer.text !== "";
+    const now = asTokens && answer.tokens.length > 0 ? "tokens" : json ? "json" : "markdown";
     if (now !== mode) {
       mode = now;
       const fresh = el("div", { class: `answer-body as-${mode}` });

@@ -108,7 +108,8 @@ function content(token) {
 
 // Under the token, or above it where there is no room, and never beyond the window's sides.
 function place(box, span) {
-  const token = span.getClientRects()[0] ?? span.getBoundingClientRect();
+  const pieces = [...span.getClientRects()].sort((a, b) => b.width - a.width); // two, where a line ends in it
+  const token = pieces[0] ?? span.getBoundingClientRect();
   const { width, height } = box.getBoundingClientRect();
   const below = token.bottom + 8 + height < innerHeight;
   box.style.left = `${Math.max(8, Math.min(token.left - 12, innerWidth - width - 8))}px`;

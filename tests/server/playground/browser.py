@@ -12,16 +12,26 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
+# Where there is no browser or no driver for it, the tests that import this are skipped, and say what to install.
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="the page needs Playwright's driver: pip install playwright"
+)
+pytest.importorskip("PIL", reason="images for the page need Pillow: pip install 'slmkit[vision]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+if CHROMIUM is None:
+    pytest.skip("the page needs Chromium: apt-get install chromium", allow_module_level=True)
+
+expect = sync_api.expect
 # Answers that a test asks for on purpose are no fault of the page.
 EXPECTED = re.compile(r"Failed to load resource: .*(status of [45]\d\d|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED)")
 
 
-def needs_chromium() -> None:
-    """Skip, and say what to install, where there is no browser or no driver for it."""
-    pytest.importorskip("playwright", reason="the page is tested with Playwright: pip install playwright")
-    if CHROMIUM is None:
-        pytest.skip("the page is tested in Chromium: apt-get install chromium")
+# Each option: what a person writes into its field, and what is sent.
+VALUES = {
+    "temperature": ("0.7", 0.7), "top_p": ("0,9", 0.9), "top_k": ("40", 40), "min_p": ("0.05", 0.05),
+    "max_tokens": ("64", 64), "seed": ("7", 7), "stop": ("###\n\\n\\n", ["###", "\n\n"]),
+    "presence_penalty": ("0.5", 0.5), "frequency_penalty": ("-0.5", -0.5), "repetition_penalty": ("1.1", 1.1),
+}  # fmt: skip
 
 
 @dataclass
@@ -48,8 +58,6 @@ class Visitor:
             self.elsewhere.append(request.url)
 
     def visit(self) -> None:
-        from playwright.sync_api import expect
-
         self.page.goto(self.address + "/")
         expect(self.page.locator("#model-0")).not_to_have_value("")
 
@@ -63,8 +71,6 @@ class Visitor:
 
     def ask(self, text: str) -> Locator:
         """Send the prompt and wait for the end of the answer; gives the turn."""
-        from playwright.sync_api import expect
-
         before = self.see(".turn").count()
         self.type(text)
         expect(self.see(".turn")).to_have_count(before + 1)
@@ -73,8 +79,6 @@ class Visitor:
 
     def rest(self) -> None:
         """Wait until nothing is being written."""
-        from playwright.sync_api import expect
-
         expect(self.see("#send")).to_be_visible(timeout=30_000)
         expect(self.see("[aria-busy=true]")).to_have_count(0)
 

@@ -1,0 +1,65 @@
+"""Bodies of requests, read as strictly as JSON is defined: no NaN, no key twice, no half characters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from json import JSONDecodeError
+from typing import Any, NoReturn
+
+from fastapi import Request as HttpRequest
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+
+from slmkit.untrusted import shown
+
+
+class JsonRoute(APIRoute):
+    """A route whose body is strict JSON."""
+
+    def get_route_handler(self) -> Callable[[HttpRequest], Coroutine[Any, Any, Response]]:
+        """The route's own handler, given a request that reads its body strictly."""
+        handle = super().get_route_handler()
+
+        async def strictly(http: HttpRequest) -> Response:
+            return await handle(_JsonRequest(http.scope, http.receive))
+
+        return strictly
+
+
+class _JsonRequest(HttpRequest):
+    async def json(self) -> Any:
+        return parse(await self.body())
+
+
+def parse(body: bytes) -> Any:
+    """The value that the body spells.   Raises JSONDecodeError, whatever is wrong."""
+    try:
+        text = body.decode()
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        if "\\ud" in text.lower():  # the escape of half a character, or of a whole one in two halves
+            json.dumps(value, ensure_ascii=False).encode()
+    except JSONDecodeError:
+        raise
+    except UnicodeDecodeError as error:
+        raise JSONDecodeError(f"byte {error.start} is no UTF-8", "", error.start) from None
+    except UnicodeEncodeError:
+        raise JSONDecodeError("a text has half a surrogate pair, which is no character", "", 0) from None
+    except RecursionError:
+        raise JSONDecodeError("it is nested too deeply", "", 0) from None
+    except ValueError:
+        raise JSONDecodeError("a number has too many digits", "", 0) from None
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise JSONDecodeError(f"the key {shown(key)} stands there twice", "", 0)
+        found[key] = value
+    return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise JSONDecodeError(f"{constant} is no number that JSON has", "", 0)

@@ -1,0 +1,72 @@
+"""POST /v1/embeddings, asked by OpenAI's own client."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+import pytest
+from scripted import ScriptedBackend, ScriptedService
+
+from slmkit.backends.native import NativeBackend
+
+openai = pytest.importorskip("openai")
+embeds = pytest.mark.skipif(not hasattr(NativeBackend, "embed"), reason="the engine has no embeddings yet")
+
+
+@pytest.fixture
+def http(serve):
+    return serve(ScriptedService(ScriptedBackend()))
+
+
+@pytest.fixture
+def client(http):
+    return openai.OpenAI(base_url=f"{http.base_url}/v1", api_key="none", max_retries=0)
+
+
+def ask(client, given, **options):
+    return client.embeddings.create(**{"model": "scripted", "input": given, **options})
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64", openai.NOT_GIVEN])
+def test_texts_become_vectors_in_their_order(client, encoding):
+    answer = ask(client, ["abc", "a"], encoding_format=encoding)
+    found = [item.embedding for item in answer.data]
+    if encoding == "base64":
+        found = [np.frombuffer(base64.b64decode(text), "<f4").tolist() for text in found]
+    assert found == [[3, 0.5], [1, 0.5]]
+    assert [item.index for item in answer.data] == [0, 1]
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens == 4
+
+
+def test_one_text_or_ids(client):
+    for given in ("abc", [97, 98, 99], [[97, 98, 99]]):
+        assert ask(client, given).data[0].embedding == [3, 0.5]
+    assert len(ask(client, [[97], [98]]).data) == 2
+
+
+@pytest.mark.parametrize("given", ["", [], [""], ["a", ""], [[]], ["a"] * 2049])
+def test_nothing_to_embed_is_refused(client, given):
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, given)
+    assert caught.value.param == "input"
+
+
+def test_dimensions_are_refused_by_name(client):
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, "a", dimensions=8)
+    assert caught.value.param == "dimensions"
+
+
+def test_an_unknown_model_is_not_found(client):
+    with pytest.raises(openai.NotFoundError):
+        ask(client, "a", model="nosuch")
+
+
+@embeds
+def test_the_bundled_model_embeds(base_url):
+    client = openai.OpenAI(base_url=f"{base_url}/v1", api_key="none", max_retries=0)
+    near, same, far = (np.array(d.embedding) for d in ask(client, ["a cat", "a cat", "two"], model="tiny").data)
+    assert near.shape == (192,)
+    assert (near == same).all()
+    assert (near != far).any()
