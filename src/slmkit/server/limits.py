@@ -73,8 +73,15 @@ class Bodies:
         answer = self.app
         if scope["type"] == "http":
             most = None if scope["path"].startswith(STREAMED) else self._most
-            length = Headers(scope=scope).get("content-length", "")
-            if most is not None and length.isdecimal() and int(length) > most:
+            headers = Headers(scope=scope)
+            length = headers.get("content-length", "")
+            if length and "transfer-encoding" in headers:  # a proxy may take it for another body than we do
+                refusal = Fault(
+                    400, "a request says its length by Content-Length or Transfer-Encoding, and not by both"
+                )
+                answer = closing = reply(refusal, scope["path"])
+                closing.headers["connection"] = "close"
+            elif most is not None and length.isdecimal() and int(length) > most:
                 answer = reply(Fault(413, _too_large(most)), scope["path"])
             else:
                 receive = _bounded(receive, most, self._patience_s)
