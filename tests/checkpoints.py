@@ -60,6 +60,7 @@ class Line:
     n_cached: int = 0
     images: PromptImages | None = None
     adapter: str = ""
+    reader: None = None
 
 
 class Runner:

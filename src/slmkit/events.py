@@ -1,4 +1,7 @@
-"""What a backend yields while it answers: Started, PromptRead if asked, Chunks, and one Finished for each choice."""
+"""What a backend yields while it answers: Started, then Chunks, then one Finished for each choice.
+
+PromptRead comes before the first Chunk, where it was asked for.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,7 @@ class Started:
 
 @dataclass(frozen=True)
 class PromptRead:
-    """The prompt's tokens with their log probabilities, where they were asked for; the first token has none."""
+    """The prompt's tokens with their log probabilities, each given those before it; the first one has none."""
 
     tokens: tuple[TokenInfo, ...]
 
@@ -121,9 +124,13 @@ class Choice:
 
 @dataclass
 class Answer:
-    """What a request gave: one choice, or several, the best first where beams or a scorer rank them."""
+    """What a request gave: one choice, or several, the best first where beams or a scorer rank them.
+
+    prompt: its tokens with their log probabilities, where those were asked for.
+    """
 
     choices: list[Choice]
+    prompt: tuple[TokenInfo, ...] = ()
 
     @property
     def text(self) -> str:
@@ -140,8 +147,12 @@ def collect(events: Iterator[Event]) -> Answer:
     Where a score ranks the choices, the best comes first; equal ones stay in the order of their index.
     """
     choices: dict[int, Choice] = {}
+    prompt: tuple[TokenInfo, ...] = ()
     for event in events:
-        if isinstance(event, (Started, PromptRead)):
+        if isinstance(event, Started):
+            continue
+        if isinstance(event, PromptRead):
+            prompt = event.tokens
             continue
         choice = choices.setdefault(event.index, Choice())
         if isinstance(event, Chunk):
@@ -153,4 +164,4 @@ def collect(events: Iterator[Event]) -> Answer:
     ranked = [choices[i] for i in sorted(choices)]
     if any(c.score is not None for c in ranked):
         ranked.sort(key=lambda c: -(c.score if c.score is not None else float("-inf")))
-    return Answer(ranked)
+    return Answer(ranked, prompt)

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, overload
 
 from slmkit.backends.registry import open_backend
-from slmkit.errors import OptionError, RequestError, UnsupportedFeature
+from slmkit.errors import OptionError, RequestError
 from slmkit.events import Answer, Chunk, Event, Finished, collect
 from slmkit.options import LoadOptions, Options
 from slmkit.request import Message, Request, as_messages
@@ -173,31 +173,22 @@ class Model:
         async with aclosing(self.aevents(request)) as events:
             return collect(iter([event async for event in events]))
 
+    def embed(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
+        """The mean of the last hidden states over a text's tokens: (hidden,), or (len(texts), hidden) of many texts."""
+        found = self.backend.embed([texts] if isinstance(texts, str) else list(texts))
+        return found[0] if isinstance(texts, str) else found
+
     def render(self, messages: str | Conversation, parse_special: bool = False) -> Any:
         """The exact prompt of a conversation: `.text` and `.ids`."""
         return self.backend.render(as_messages(messages), parse_special)
 
-    def tokenize(self, text: str) -> tuple[int, ...]:
-        """The ids of a text to continue.   Raises UnsupportedFeature where the backend keeps them to itself."""
-        ids: tuple[int, ...] = self._beyond("tokenize")(text)
-        return ids
+    def tokenize(self, text: str) -> list[int]:
+        """The ids of a text alone, with nothing around it."""
+        return self.backend.tokenize(text)
 
     def detokenize(self, ids: Sequence[int]) -> str:
-        """The text of ids.   Raises RequestError for ids that are none of the model's, UnsupportedFeature."""
-        text: str = self._beyond("detokenize")(ids)
-        return text
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """The mean of each text's last hidden states: (texts, hidden).   Raises ContextExceeded, UnsupportedFeature."""
-        vectors: NDArray[np.float32] = self._beyond("embed")(texts)
-        return vectors
-
-    def _beyond(self, name: str) -> Callable[..., Any]:
-        """What not every backend has."""
-        found: Callable[..., Any] | None = getattr(self.backend, name, None)
-        if found is None:
-            raise UnsupportedFeature(f"{self.name} does not have {name}; use a model that runs on this machine")
-        return found
+        """The text of ids; control tokens have none.   Raises RequestError for ids that are none of the model's."""
+        return self.backend.detokenize(ids)
 
     def close(self) -> None:
         """Stop what is running and free the model."""

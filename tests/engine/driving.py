@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+BESIDES = ("processors", "scorer", "adapter", "guide", "deadline", "prompt_logprobs", "embeds")
+
+
 def task(ids: Sequence[int], limit: int = 8, stop_ids: Sequence[int] = (), **given: Any) -> Task:
     """A task for the letters of tiny.py, greedy unless options say otherwise."""
-    besides = {
-        name: given.pop(name) for name in ("processors", "scorer", "adapter", "guide", "deadline") if name in given
-    }
+    besides = {name: given.pop(name) for name in BESIDES if name in given}
     options = Options(**given).over(FALLBACKS)
     return Task(
         tuple(int(i) for i in ids), options, limit, frozenset(stop_ids), tiny.tokenizer(), continues=True, **besides

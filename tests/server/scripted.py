@@ -54,8 +54,8 @@ class ScriptedBackend:
     def embed(self, texts: Sequence[str]) -> Any:
         return np.array([[len(text), 0.5] for text in texts], np.float32)
 
-    def tokenize(self, text: str) -> tuple[int, ...]:
-        return tuple(text.encode())
+    def tokenize(self, text: str, parse_special: bool = False) -> list[int]:
+        return list(text.encode())
 
     def detokenize(self, ids: Sequence[int]) -> str:
         return bytes(ids).decode()

@@ -10,6 +10,9 @@ from slmkit.errors import UnsupportedFeature
 from slmkit.events import Event
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from slmkit.request import Message, Request
 
 
@@ -120,6 +123,15 @@ class Backend(Protocol):
 
     def render(self, messages: Sequence[Message], parse_special: bool = False) -> Any:
         """The exact prompt of a conversation: `.text` and `.ids`."""
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(len(texts), hidden): the mean of the last hidden states, after the final norm, over each text's tokens."""
+
+    def tokenize(self, text: str, parse_special: bool = False) -> list[int]:
+        """The ids of a text alone, with nothing around it."""
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """The text of ids; control tokens have none."""
 
     def stats(self) -> Stats:
         """What it does now, and has done; any thread may ask, at no cost."""

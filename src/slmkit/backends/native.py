@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slmkit.backends.adapters import adapted, adapter_facts, chosen, open_adapters
 from slmkit.backends.base import Capabilities, Stats
 from slmkit.backends.images import ImagePlan, ImageRoom, plan_images
@@ -26,17 +29,17 @@ from slmkit.ops.choose import choose
 from slmkit.ops.matrix import Matrix
 from slmkit.ops.segments import BLOCK
 from slmkit.options import LoadOptions, Options
+from slmkit.request import Request
 from slmkit.sources.base import Source
 from slmkit.sources.find import open_source
 from slmkit.text.prompt import Prompt, text_prompt
 from slmkit.text.tokenizer import Tokenizer
-from slmkit.untrusted import shown
 from slmkit.vision.fetch import Fetching
 from slmkit.weights.load import Weights, experts_among, plan_weights, take_weights
 from slmkit.weights.telling import Notice, Progress
 
 if TYPE_CHECKING:
-    from slmkit.request import Message, Request
+    from slmkit.request import Message
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,7 @@ class Loaded:
 class NativeBackend:
     """One model on our own engine."""
 
-    capabilities = replace(
-        Capabilities(**dict.fromkeys(Capabilities.__dataclass_fields__, True)),
-        prompt_logprobs=False,
-    )
+    capabilities = Capabilities(**dict.fromkeys(Capabilities.__dataclass_fields__, True))
 
     def __init__(
         self,
@@ -100,14 +100,35 @@ class NativeBackend:
         """The exact prompt of a conversation: text and ids."""
         return self._prompt(messages, parse_special)[0]
 
-    def tokenize(self, text: str) -> tuple[int, ...]:
-        """The ids of a text to continue, with what the checkpoint puts before one."""
-        return text_prompt(text, self.loaded.tokenizer).ids
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(len(texts), hidden): the mean of the last hidden states, after the final norm, over each text's tokens.
+
+        Raises RequestError for a text without tokens, ContextExceeded for one that is too long.
+        """
+        vectors = self._worker.embed([self._embed_task(text) for text in texts])
+        return np.array(vectors, np.float32).reshape(len(texts), self.loaded.config.hidden_size)
+
+    def _embed_task(self, text: str) -> Task:
+        if not isinstance(text, str):
+            raise RequestError(f"a text to embed is text, not {type(text).__name__}")
+        request = Request(prompt=text)
+        ids, _, _ = self._ids(request)
+        if len(ids) > self.context:
+            raise ContextExceeded(
+                f"the text has {len(ids)} tokens, over the context of {self.context}; shorten it or cut it in parts"
+                + self._larger_context()
+            )
+        adapter = chosen(None, self.loaded.facts["adapters"])
+        return Task(ids, self.loaded.defaults, 1, frozenset(), self.loaded.tokenizer, adapter=adapter, embeds=True)
+
+    def tokenize(self, text: str, parse_special: bool = False) -> list[int]:
+        """The ids of a text alone, with nothing around it."""
+        return self.loaded.tokenizer.encode(text, specials=parse_special)
 
     def detokenize(self, ids: Sequence[int]) -> str:
-        """The text of ids that begin one; control tokens have none.   Raises RequestError for ids that are none."""
-        check_ids(ids, self.loaded.config.vocab_size)
-        return self.loaded.tokenizer.decode(ids)
+        """The text of ids; control tokens have none.   Raises RequestError for an id that is none of this model's."""
+        self._require_known(ids)
+        return self.loaded.tokenizer.decode(list(ids))
 
     def stats(self) -> Stats:
         """What the engine does now, and has done."""
@@ -149,6 +170,7 @@ class NativeBackend:
             images=plan.places(prompt, self.loaded.image_room) if plan else (),
             n_shared=n_shared(request, ids, self.render) if self.loaded.prompts else 0,
             guide=self._guide(request, options),
+            prompt_logprobs=request.prompt_logprobs,
             deadline=came + request.deadline_s if request.deadline_s is not None else None,
         )
 
@@ -175,9 +197,14 @@ class NativeBackend:
         ids = prompt.ids
         if not ids:
             raise RequestError("the prompt is empty; give at least one token to continue")
-        if request.ids is not None:  # ids of images come from _prompt alone
-            check_ids(ids, self.loaded.config.vocab_size)
+        self._require_known(ids if request.ids is not None else [max(ids)])  # ids of images come from _prompt alone
         return ids, plan, prompt
+
+    def _require_known(self, ids: Sequence[int]) -> None:
+        last = self.loaded.config.vocab_size - 1
+        for id in (min(ids, default=0), max(ids, default=0)):
+            if not 0 <= id <= last:
+                raise RequestError(f"token id {id} is none of this model's: 0 to {last}")
 
     def _prompt(
         self, messages: Sequence[Message], parse_special: bool, num_crops: int | None = None
@@ -312,13 +339,6 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
         prompts=open_prompts(options, source, weights, ops.NAME, kind, cache),
         image_room=ImageRoom.of(options.memory, left) if options.memory and encoding else None,
     )
-
-
-def check_ids(ids: Sequence[int], vocab_size: int) -> None:
-    """Raise RequestError for an id that is none of the model's."""
-    for id in ids:
-        if not 0 <= id < vocab_size:
-            raise RequestError(f"token id {shown(id)} is none of this model's: 0 to {vocab_size - 1}")
 
 
 def _cost_of_a_token(weights: Weights, config: Any) -> dict[str, int]:

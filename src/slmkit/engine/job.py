@@ -41,6 +41,7 @@ class Task:
     n_shared: how many leading ids other prompts are likely to begin with.
     guide: what the answer must match.
     deadline: when it must be complete, by time.perf_counter.
+    prompt_logprobs: as in Request.   embeds: the text is read for its vector and not answered.
     """
 
     ids: tuple[int, ...]
@@ -56,6 +57,8 @@ class Task:
     adapter: str = ""
     guide: Guide | None = None
     deadline: float | None = None
+    prompt_logprobs: int | None = None
+    embeds: bool = False
 
 
 @dataclass(eq=False)
@@ -102,12 +105,16 @@ class Job:
         self.live.clear()
         self.outbox.put(error)
 
-    def info(self, id: int, row: F32 | None) -> TokenInfo:
-        """The token's text and, where a row of log probabilities is given, its own and its best rivals'."""
+    def info(self, id: int, row: F32 | None, n_best: int | None = None) -> TokenInfo:
+        """The token's text and, where a row of log probabilities is given, its own and its best rivals'.
+
+        n_best: how many; where it is not given, as many as the options say.
+        """
         data = self.task.tokenizer.bytes_of
         if row is None:
             return TokenInfo(id, self._piece(id), data=data(id))
-        best = likeliest(row, self.task.options.logprobs).tolist() if self.task.options.logprobs else []
+        n_best = self.task.options.logprobs if n_best is None else n_best
+        best = likeliest(row, n_best).tolist() if n_best else []
         top = tuple(Logprob(i, self._piece(i), float(row[i]), data(i)) for i in best)
         return TokenInfo(id, self._piece(id), float(row[id]), top, data(id))
 

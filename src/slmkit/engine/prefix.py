@@ -87,7 +87,7 @@ class Prefixes:
         seen: set[tuple[Node, bytes]] = set()
         found: set[Sequence] = set()
         for sequence in sequences:
-            if len(sequence.ids) - sequence.n_cached <= BLOCK or sequence.reads_all:
+            if len(sequence.ids) - sequence.n_cached <= BLOCK or sequence.reader:
                 continue
             node = self._place(sequence)
             if node.is_gone or node.depth * BLOCK != sequence.n_cached:

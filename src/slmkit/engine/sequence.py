@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from slmkit.engine.constrain import Guide
     from slmkit.engine.images import PromptImages
     from slmkit.engine.prefix import Node
+    from slmkit.engine.reading import Reader
     from slmkit.engine.speculate import Guesser
     from slmkit.events import TokenInfo
     from slmkit.text.detokenize import Detokenizer
@@ -33,7 +34,7 @@ class Sequence:
     guide: what the answer must match.
     place: where its whole blocks are in the tree of prefixes, as far as they were noted there.
     served: when a part of the prompt was last planned to be read; the scheduler's own count.
-    reads_all: it wants the rows of all ids, and so is lent no blocks of others.
+    reader: what wants to see the prompt's rows; while there is one, all of them are computed.
     n_read: ids of the prompt that were read for it, those that were given back and read again counted again.
     n_drafted, n_accepted: how many were checked so far, and how many of them became part of the answer.
     """
@@ -50,7 +51,7 @@ class Sequence:
     table: int = 0
     place: Node | None = None
     served: int = 0
-    reads_all: bool = False
+    reader: Reader | None = None
     n_read: int = 0
     logprob: float = 0.0
     text: str = ""

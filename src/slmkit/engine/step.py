@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from slmkit.engine.constrain import Preparer
 from slmkit.engine.drafts import Drafter
 from slmkit.engine.images import Encoder
+from slmkit.engine.reading import Rows, Scores
 from slmkit.engine.scheduler import STEP_TOKENS, Work, schedule
 from slmkit.errors import DeadlineExceeded, ModelError, RuntimeFailure
 from slmkit.layers.lora import spans_among, spans_of
@@ -68,6 +70,8 @@ class Engine:
         """Take a job in; it advances with the next steps."""
         self.jobs.append(job)
         self.encoder.admit(job)
+        if job.task.prompt_logprobs is not None:
+            job.live[0].reader = Scores(list(job.live[0].ids), partial(job.info, n_best=job.task.prompt_logprobs))
         self._new.append(job)
 
     def step(self) -> None:
@@ -157,7 +161,7 @@ class Engine:
     def _lend(self) -> None:
         """Give sequences that are being read what others have read of the same ids."""
         for sequence in (s for job in self.jobs if not job.is_waiting for s in job.live):
-            if len(sequence.ids) - sequence.n_cached > 1 and not sequence.reads_all:
+            if len(sequence.ids) - sequence.n_cached > 1 and not sequence.reader:
                 self.cache.prefixes.lend(sequence, self.cache)
 
     def _begin_new(self) -> None:
@@ -165,7 +169,8 @@ class Engine:
         new = [job for job in self._new if job in self.jobs and not job.is_waiting]
         self._new = [job for job in self._new if job in self.jobs and job.is_waiting]
         for job in new:
-            if self.prompts and not job.task.adapter:  # kept is what the model alone makes of a prompt
+            # kept is what the model alone makes of a prompt
+            if self.prompts and not job.task.adapter and not job.live[0].reader:
                 self.prompts.begin(job.live[0], job.task.n_shared)
 
     def _owner(self, sequence: Sequence) -> Job:
@@ -186,6 +191,9 @@ class Engine:
         if job not in self.jobs:
             return  # an earlier row of this step ended it
         before = job.n_generated
+        if isinstance(sequence.reader, Scores):
+            job.outbox.put(sequence.reader.event())
+            sequence.reader = None
         if not job.first_token:
             self.counts.prompt_tokens += sequence.n_prompt
             self.counts.reused_tokens += sequence.n_reused
@@ -219,15 +227,23 @@ def forward(model: Any, cache: Cache, plan: list[Work]) -> F32:
     ids, step = assemble(plan, cache)
     with spans_of(model.ops, step.adapters):
         hidden = model.hidden(ids, step)
+
+    def logits(rows: range | list[int]) -> F32:
+        with spans_of(model.ops, spans_among(step.adapters, rows)):
+            found: F32 = model.logits(hidden[rows])
+        return found
+
+    for start, work in zip(step.segments.starts.tolist(), plan, strict=False):
+        if work.sequence.reader is not None:
+            own = hidden[start : start + work.count]
+            work.sequence.reader.take(Rows(work.sequence.n_cached, start, own, model, logits))
     ends = zip(step.segments.starts[1:], plan, strict=True)
     wanted = [row for end, work in ends if work.is_complete for row in range(end - 1 - len(work.draft), end)]
     for work in plan:
         work.sequence.n_cached += work.count
     if not wanted:
         return np.empty((0, 0), np.float32)
-    with spans_of(model.ops, spans_among(step.adapters, wanted)):
-        logits: F32 = model.logits(hidden[wanted])
-    return logits
+    return logits(wanted)
 
 
 def assemble(plan: list[Work], cache: Cache) -> tuple[NDArray[np.int32], Step]:

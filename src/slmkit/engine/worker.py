@@ -6,11 +6,17 @@ import atexit
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from slmkit.engine.beam import BeamJob
 from slmkit.engine.job import Job, Task
+from slmkit.engine.reading import EmbedJob
 from slmkit.engine.sample import SampleJob
 from slmkit.errors import Busy, RequestError, RuntimeFailure
 from slmkit.events import Event
@@ -19,6 +25,8 @@ if TYPE_CHECKING:
     from slmkit.engine.outbox import Item
     from slmkit.engine.step import Engine
 
+F32 = NDArray[np.float32]
+MOST_TEXTS = 8  # of one call, under way at the same time
 MOST_JOBS = 256  # unless the caller says otherwise
 Inbox = queue.SimpleQueue[Job | None]  # None: end every job and the thread
 
@@ -73,6 +81,26 @@ class Worker:
                 "or load the model with a larger queue",
                 wait,
             )
+
+    def embed(self, tasks: Sequence[Task]) -> list[F32]:
+        """The vector of each task's text: (hidden,). A few are under way at a time."""
+        started: deque[Events] = deque()
+        vectors: list[F32] = []
+        waiting = iter(tasks)
+        try:
+            while True:
+                started += [self.submit(task) for task in islice(waiting, MOST_TEXTS - len(started))]
+                if not started:
+                    return vectors
+                events = started.popleft()
+                for _ in events:
+                    pass
+                assert isinstance(events.job, EmbedJob)
+                assert events.job.vector is not None
+                vectors.append(events.job.vector)
+        finally:
+            for events in started:
+                events.close()
 
     def close(self) -> None:
         """End every job and the thread, and let go of the engine.   Raises SlmError if its prompts cannot be kept."""
@@ -130,30 +158,30 @@ class Events(Iterator[Event]):
     """The events of one job, for one reader."""
 
     def __init__(self, job: Job, worker: Worker) -> None:
-        self._job = job
+        self.job = job
         self._worker = worker  # held, so that a model that nobody else holds goes on answering
         self.ended = False
 
     def __next__(self) -> Event:
         if self.ended:
             raise StopIteration
-        return self._event(self._job.outbox.get())
+        return self._event(self.job.outbox.get())
 
     def ready(self) -> Iterator[Event]:
         """The events that can be had without waiting; `ended` says whether there will be more."""
         while not self.ended:
             try:
-                yield self._event(self._job.outbox.get(wait=False))
+                yield self._event(self.job.outbox.get(wait=False))
             except (queue.Empty, StopIteration):
                 return
 
     def listen(self, wake: Callable[[], None]) -> None:
         """Call `wake` in the engine's thread whenever there is something more for `ready`."""
-        self._job.outbox.listen(wake)
+        self.job.outbox.listen(wake)
 
     def close(self) -> None:
         """Cancel: the job ends before the engine's next step, and nothing more comes of it."""
-        self._job.cancelled = True
+        self.job.cancelled = True
         self.ended = True
 
     def __del__(self) -> None:
@@ -167,5 +195,7 @@ class Events(Iterator[Event]):
 
 
 def new_job(task: Task) -> Job:
-    """The job for a task: beams if it asks for them, else samples."""
+    """The job for a task: a vector or beams if it asks for them, else samples."""
+    if task.embeds:
+        return EmbedJob(task)
     return BeamJob(task) if (task.options.beams or 1) > 1 else SampleJob(task)

@@ -184,9 +184,13 @@ class Phi3:
         """What the first layer reads: (tokens, hidden)."""
         return self.embed(ids)
 
+    def normed(self, x: F32) -> F32:
+        """What the head reads: hidden states after the final norm."""
+        return self.norm(x)
+
     def logits(self, x: F32) -> F32:
         """(tokens, hidden) -> (tokens, vocab), for the rows that need them."""
-        out: F32 = self.ops.matmul(self.norm(x), self.lm_head)
+        out: F32 = self.ops.matmul(self.normed(x), self.lm_head)
         return out
 
 

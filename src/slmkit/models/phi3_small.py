@@ -119,9 +119,13 @@ class Phi3Small:
             x = layer(x, step, cos, sin)
         return x
 
+    def normed(self, x: F32) -> F32:
+        """What the head reads: hidden states after the final norm."""
+        return self.final_layernorm(x)
+
     def logits(self, x: F32) -> F32:
         """(tokens, hidden) -> (tokens, vocab), for the rows that need them; -inf for ids that stand for nothing."""
-        out: F32 = self.ops.matmul(self.final_layernorm(x), self.lm_head)
+        out: F32 = self.ops.matmul(self.normed(x), self.lm_head)
         out /= np.float32(self.config.mup_width_multiplier)
         out[:, self.config.dummy_token_indices] = -np.inf
         return out

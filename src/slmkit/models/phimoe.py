@@ -195,9 +195,13 @@ class PhiMoE:
             x = layer(x, step, cos, sin)
         return x
 
+    def normed(self, x: F32) -> F32:
+        """What the head reads: hidden states after the final norm."""
+        return self.norm(x)
+
     def logits(self, x: F32) -> F32:
         """(tokens, hidden) -> (tokens, vocab), for the rows that need them."""
-        return self.lm_head(self.norm(x))
+        return self.lm_head(self.normed(x))
 
 
 def expected_tensors(c: Config) -> dict[str, tuple[int, ...]]:
