@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from slmkit.backends.base import Capabilities
-from slmkit.errors import SlmError
+from slmkit.errors import RequestError, SlmError
 from slmkit.events import Chunk, Event, Finished, PromptRead, Started, Timing, TokenInfo, Usage
 from slmkit.model import Model
 from slmkit.options import LoadOptions
@@ -24,8 +24,10 @@ class ScriptedBackend:
     capabilities = Capabilities(**dict.fromkeys(Capabilities.__dataclass_fields__, True))
     context = 100
 
-    def __init__(self, pieces: Sequence[str | SlmError] = ("Hello",), reason: str = "stop") -> None:
-        self.pieces, self.reason = list(pieces), reason
+    def __init__(
+        self, pieces: Sequence[str | SlmError] = ("Hello",), reason: str = "stop", has_system: bool = True
+    ) -> None:
+        self.pieces, self.reason, self.has_system = list(pieces), reason, has_system
         self.asked: list[Request] = []
         self.n_closed = 0
 
@@ -52,8 +54,8 @@ class ScriptedBackend:
     def embed(self, texts: Sequence[str]) -> Any:
         return np.array([[len(text), 0.5] for text in texts], np.float32)
 
-    def tokenize(self, text: str) -> tuple[int, ...]:
-        return tuple(text.encode())
+    def tokenize(self, text: str, parse_special: bool = False) -> list[int]:
+        return list(text.encode())
 
     def detokenize(self, ids: Sequence[int]) -> str:
         return bytes(ids).decode()
@@ -62,7 +64,8 @@ class ScriptedBackend:
         return {}
 
     def render(self, messages: Any, parse_special: bool = False) -> Any:
-        raise NotImplementedError
+        if not self.has_system and any(message.role == "system" for message in messages):
+            raise RequestError("this model's chat template has no place for a system message")
 
     def close(self) -> None: ...
 

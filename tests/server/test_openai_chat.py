@@ -305,6 +305,14 @@ def test_calls_of_functions(serve):
     assert reasons[-1] == "tool_calls"
 
 
+def test_functions_are_told_to_models_without_system_messages_too(serve):
+    backend = ScriptedBackend([CALL], has_system=False)
+    ask(scripted(serve, backend), model="scripted", tools=[WEATHER])
+    assert [m.role for m in backend.asked[0].messages] == ["user"]
+    assert backend.asked[0].messages[0].content.startswith("You can call")
+    assert backend.asked[0].messages[0].content.endswith(ASK[0]["content"])
+
+
 def test_a_call_and_its_result_go_back(serve):
     backend = ScriptedBackend([CALL])
     client = scripted(serve, backend)

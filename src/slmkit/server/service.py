@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import slmkit
-from slmkit.errors import OptionError
+from slmkit.errors import OptionError, RequestError
 from slmkit.events import Chunk, Event
 from slmkit.model import Model
 from slmkit.options import LoadOptions
-from slmkit.request import Request
+from slmkit.request import Message, Request
 from slmkit.server import record
 from slmkit.server.fleet import FOREVER, Fleet
 from slmkit.server.metrics import Metrics
@@ -75,6 +75,15 @@ class Service:
         """The mean of each text's last hidden states: (texts, hidden)."""
         async with self.model(id, keep_alive_s) as model:
             return await asyncio.to_thread(model.embed, texts)
+
+    async def has_system(self, id: str) -> bool:
+        """Whether the model's template has a place for system messages."""
+        async with self.model(id) as model:
+            try:
+                await asyncio.to_thread(model.render, (Message("system", "a"), Message("user", "b")))
+            except RequestError:
+                return False
+            return True
 
     async def find(self, id: str) -> Listed:
         """What the name of a request stands for.   Raises ModelNotFound."""

@@ -85,11 +85,13 @@ def prepare(
     choice: str = AUTO,
     parallel: bool = True,
     answer: Constraint | None = None,
+    has_system: bool = True,
 ) -> tuple[tuple[Message, ...], Constraint | None]:
     """The conversation as any model reads it, and what its answer must match.
 
     choice: AUTO, NONE, REQUIRED, or the name of the one function to call.   parallel: several calls in one answer.
-    answer: what an answer must match that is no call.   Raises RequestError.
+    answer: what an answer must match that is no call.   has_system: whether the model knows system messages; if not,
+    functions are described in the first message.   Raises RequestError.
     """
     names = [tool.name for tool in tools]
     if len(set(names)) < len(names):
@@ -102,7 +104,8 @@ def prepare(
     if not tools or choice == NONE:
         return messages, answer
     used = [tool for tool in tools if choice in (AUTO, REQUIRED, tool.name)]
-    return _described(messages, used, choice, parallel), Constraint("lark", grammar(used, choice, parallel, answer))
+    described = _with_text(messages, _description(used, choice, parallel), has_system)
+    return described, Constraint("lark", grammar(used, choice, parallel, answer))
 
 
 def grammar(tools: Sequence[Tool], choice: str = AUTO, parallel: bool = True, answer: Constraint | None = None) -> str:
@@ -276,24 +279,27 @@ def _written(call: Call) -> str:
     return f'{{"name": {json.dumps(call.name)}, "arguments": {arguments}}}'
 
 
-def _described(
-    messages: tuple[Message, ...], tools: Sequence[Tool], choice: str, parallel: bool
-) -> tuple[Message, ...]:
-    """The conversation with the functions at the end of its system message."""
+def _description(tools: Sequence[Tool], choice: str, parallel: bool) -> str:
     lines = [
         json.dumps({"name": t.name, "description": t.description, "parameters": t.parameters}, ensure_ascii=False)
         for t in tools
     ]
     when = "Call a function if it helps, else answer in plain text." if choice == AUTO else "Answer with a call."
     many = " Several calls may follow one another." if parallel and choice in (AUTO, REQUIRED) else ""
-    text = (
+    return (
         "You can call these functions:\n" + "\n".join(lines) + f"\n{when} A call is written as "
         f'{OPEN}{{"name": "...", "arguments": {{...}}}}{CLOSE}.{many}'
     )
-    if messages and messages[0].role == "system":
-        first = replace(messages[0], content="\n\n".join(filter(None, (messages[0].content, text))))
-        return (first, *messages[1:])
-    return (Message("system", text), *messages)
+
+
+def _with_text(messages: tuple[Message, ...], text: str, has_system: bool) -> tuple[Message, ...]:
+    """The conversation with a text at the end of its system message, or at the beginning of its first message."""
+    first, *others = messages or (Message("user", ""),)
+    if first.role == "system":
+        return (replace(first, content="\n\n".join(filter(None, (first.content, text)))), *others)
+    if has_system:
+        return (Message("system", text), *messages)
+    return (replace(first, content="\n\n".join(filter(None, (text, first.content)))), *others)
 
 
 def _arguments_schema(tool: Tool) -> dict[str, Any]:

@@ -70,6 +70,7 @@ async def request_of(asked: Chat, service: Service) -> Request:
         choice.function.name if isinstance(choice, FunctionChoice) else choice,
         asked.parallel_tool_calls is not False,
         conversation.constraint(asked, conversation.format_of(asked)),
+        has_system=not asked.tools or await service.has_system(asked.model),
     )
     return Request(
         messages=await with_images(messages, service),

@@ -75,7 +75,7 @@ def _texts(model: Model, inputs: Sequence[str | list[int]]) -> tuple[list[str], 
     for n, given in enumerate(inputs):
         text = given if isinstance(given, str) else model.detokenize(given)
         ids = model.tokenize(text)
-        if not isinstance(given, str) and list(ids) != given:
+        if not isinstance(given, str) and ids != given:
             message = (
                 f"input.{n} has ids that this model's tokenizer would not give for their text; send the text itself"
             )

@@ -51,6 +51,7 @@ async def request_of(asked: Respond, service: Service) -> Request:
         choice.name if isinstance(choice, FlatChoice) else choice,
         asked.parallel_tool_calls is not False,
         conversation.constraint(asked, _format(asked)),
+        has_system=not asked.tools or await service.has_system(asked.model),
     )
     logprobs = (asked.top_logprobs or 0) if wants_logprobs(asked) else None
     return Request(
