@@ -74,7 +74,7 @@ def _texts(model: Model, inputs: Sequence[str | list[int]]) -> tuple[list[str], 
     texts, n_tokens = [], 0
     for n, given in enumerate(inputs):
         text = given if isinstance(given, str) else model.detokenize(given)
-        ids = model.tokenize(text)
+        ids = list(model.tokenize(text))
         if not isinstance(given, str) and ids != given:
             message = (
                 f"input.{n} has ids that this model's tokenizer would not give for their text; send the text itself"
