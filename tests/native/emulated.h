@@ -155,3 +155,5 @@ inline int32_t reduce_max(__m512i a) {
 #define _mm512_zextsi256_si512(a) emulated::zextsi256(a)
 #define _mm512_reduce_add_epi32(a) emulated::reduce_add(a)
 #define _mm512_reduce_max_epi32(a) emulated::reduce_max(a)
+#undef _mm512_stream_ps
+#define _mm512_stream_ps(p, a) _mm512_storeu_ps(p, a)
