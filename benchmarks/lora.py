@@ -1,6 +1,4 @@
-"""What an adapter costs: steps with and without, token by token in turns on one loaded model.
-
-benchmarks/random_lora.py makes one.
+"""What an adapter costs: steps with and without, in turns on one loaded model. benchmarks/random_lora.py makes one.
 
 python benchmarks/lora.py MODEL ADAPTER --tokens 24 --rounds 3
 """
@@ -32,37 +30,44 @@ def main() -> None:
     loaded = load(args.model, LoadOptions(ctx=2048, adapters=dict.fromkeys(names, args.adapter)))
     kinds = {"1, none": [""], "1, one": names[:1], "4, none": [""] * STREAMS, "4, one": names[:1] * STREAMS,
              "4, each its own": names}  # fmt: skip
-    prompts: dict[str, list[float]] = {kind: [] for kind in kinds}
-    answers: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for _ in range(args.rounds):
-        lines = {kind: [_line(args.prompt_tokens, i, name) for i, name in enumerate(names)]
-                 for kind, names in kinds.items()}  # fmt: skip
-        for kind, group in lines.items():
-            prompts[kind].append(seconds(loaded, group))
-        for _ in range(args.tokens):
-            for kind, group in lines.items():
-                for line in group:
-                    line.ids.append(1)
-                answers[kind].append(seconds(loaded, group))
-        for line in (line for group in lines.values() for line in group):
-            line.drop_cache(loaded.cache)
+    times: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
+    for i in range(args.rounds + 1):  # the first to warm up
+        for kind, adapters in kinds.items():
+            took = measure(loaded, adapters, args.prompt_tokens, args.tokens)
+            if i:
+                times[kind].append(took)
     print("streams, adapters     prompt tokens/s   decode tokens/s together (medians)")
-    for kind, group_names in kinds.items():
-        n, prompt, token = len(group_names), statistics.median(prompts[kind]), statistics.median(answers[kind])
-        print(f"{kind:20} {n * args.prompt_tokens / prompt:12.1f} {n / token:16.2f}")
+    for kind, pairs in times.items():
+        n = len(kinds[kind])
+        prompt, decode = (statistics.median(column) for column in zip(*pairs, strict=True))
+        print(f"{kind:20} {n * args.prompt_tokens / prompt:12.1f} {n * args.tokens / decode:16.2f}")
 
 
-def seconds(loaded: Loaded, lines: list[Sequence]) -> float:
-    """What it takes to read all that is not read yet."""
-    began = time.perf_counter()
-    while any(line.n_cached < len(line.ids) for line in lines):
-        forward(loaded.model, loaded.cache, schedule(lines, loaded.cache))  # type: ignore[arg-type]
-    return time.perf_counter() - began
+def measure(loaded: Loaded, adapters: list[str], n_prompt: int, tokens: int) -> tuple[float, float]:
+    """Seconds for the prompts, and for the tokens after them."""
+    assert loaded.cache is not None
+    lines = [_line(n_prompt, i, adapter) for i, adapter in enumerate(adapters)]
+    start = time.perf_counter()
+    _read(loaded, lines)
+    middle = time.perf_counter()
+    for _ in range(tokens):
+        for line in lines:
+            line.ids.append(1)
+        _read(loaded, lines)
+    end = time.perf_counter()
+    for line in lines:
+        line.drop_cache(loaded.cache)
+    return middle - start, end - middle
 
 
 def _line(tokens: int, n: int, adapter: str) -> Sequence:
     ids = [(i * 7919 + 13 + n * 977) % 30000 for i in range(tokens)]
     return Sequence(ids, tokens, *(None,) * 3, adapter=adapter)  # type: ignore[arg-type]
+
+
+def _read(loaded: Loaded, lines: list[Sequence]) -> None:
+    while any(line.n_cached < len(line.ids) for line in lines):
+        forward(loaded.model, loaded.cache, schedule(lines, loaded.cache))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -212,24 +212,6 @@ Matrix make_q4_s(int64_t n, int64_t k, Array data) {
   return m;
 }
 
-// An adapter's two matrices; keeps their arrays alive.
-struct LowRank {
-  Matrix a;
-  Array b;
-  float scale;
-  slm::LowRank wide;
-};
-
-LowRank make_low_rank(const Array& a, const Array& b, int64_t n, float scale) {
-  const Matrix narrow = make_dense("", a);
-  check_size(n, narrow.n);
-  check_shape(b, "b", {(n + slm::kTile - 1) / slm::kTile, narrow.n, slm::kTile});
-  check_contiguous(b, "b");
-  slm::Number number;
-  if (!number_of(b.dtype(), &number)) throw nb::type_error("b must be an array of float32, float16 or uint16");
-  return {narrow, b, scale, {b.data(), number, n, narrow.n}};
-}
-
 slm::Cache cache_of(const Output& cache, int64_t layer, int64_t head_dim) {
   slm::Cache c;
   if (cache.dtype() == nb::dtype<float>()) c.type = slm::CacheType::f32;
@@ -286,16 +268,6 @@ struct KernelSet {
       perform([=, k = kernels, m = w.packed, packing = w.packing] { slm::matmul_packed(*k, m, packing, in, tokens, to); });
     else
       perform([=, k = kernels, m = w.dense] { slm::matmul_dense(*k, m, in, tokens, to); });
-  }
-
-  void add_low_rank(const Output& out, const Array& x, const LowRank& w) const {
-    const float* in = floats(x, "x", 2);
-    const int64_t tokens = length(x, 0);
-    check_shape(x, "x", {tokens, w.a.k});
-    float* to = result(out, {tokens, w.wide.n});
-    perform([=, k = kernels, a = w.a.dense, b = w.wide, scale = w.scale] {
-      slm::add_low_rank(*k, a, b, scale, in, tokens, to);
-    });
   }
 
   void embed(const Matrix& w, const Array& ids, const Output& out) const {
@@ -557,8 +529,6 @@ NB_MODULE(_native, m) {
       .def_ro("n", &Matrix::n)
       .def_ro("k", &Matrix::k)
       .def_ro("nbytes", &Matrix::nbytes);
-  nb::class_<LowRank>(m, "LowRank");
-  m.def("low_rank", &make_low_rank, "a"_a.noconvert(), "b"_a.noconvert(), "n"_a, "scale"_a);
   m.def("dense", &make_dense, "format"_a, "data"_a.noconvert());
   m.def("packed", &make_packed, "format"_a, "n"_a, "k"_a, "data"_a.noconvert(), "scale"_a.noconvert());
   m.def("q4_s", &make_q4_s, "n"_a, "k"_a, "data"_a.noconvert());
@@ -568,7 +538,6 @@ NB_MODULE(_native, m) {
       .def_prop_ro("name", [](const KernelSet& s) { return s.kernels->name; })
       .def("onto", [](const KernelSet& s, Tape& tape) { return KernelSet{s.kernels, &tape}; }, "tape"_a, nb::keep_alive<0, 2>())
       .def("matmul", &KernelSet::matmul, "x"_a.noconvert(), "weight"_a, "out"_a.noconvert())
-      .def("add_low_rank", &KernelSet::add_low_rank, "out"_a.noconvert(), "x"_a.noconvert(), "weight"_a)
       .def("embed", &KernelSet::embed, "weight"_a, "ids"_a.noconvert(), "out"_a.noconvert())
       .def("rms_norm", &KernelSet::rms_norm, "x"_a.noconvert(), "weight"_a.noconvert(), "eps"_a, "out"_a.noconvert())
       .def("layer_norm", &KernelSet::layer_norm, "x"_a.noconvert(), "weight"_a.noconvert(), "bias"_a.noconvert(), "eps"_a,

@@ -89,13 +89,6 @@ struct Dense {
   int64_t n, k;
 };
 
-// The wide one of an adapter's two matrices, [n, rank], by tiles of 16 rows: [tiles][rank][16], the last tile padded.
-struct LowRank {
-  const void* b;
-  Number number;
-  int64_t n, rank;
-};
-
 // One layer of the cache; `cells` is the start of cache[0, layer, 0, 0], strides count elements.
 // Keys lie as [head_dim][32], values as [32][head_dim]. q8: int8, and after each of both 32 float scales, one a token.
 enum class CacheType { f32, f16, q8 };

@@ -35,11 +35,6 @@ using MatmulWide = void (*)(const Packed& w, int64_t tile_begin, int64_t tile_en
 using MatmulDense = void (*)(const Dense& w, int64_t row_begin, int64_t row_end, const float* x, int64_t tokens,
                              float* out);
 
-// out[t, i] += sum_j b[i, j] low[t, j] for the rows i of tiles [tile_begin, tile_end), the sum by fma from 0 in order of j.
-// low: [tokens, rank].   out: [tokens, n].
-using AddLowRank = void (*)(const LowRank& w, int64_t tile_begin, int64_t tile_end, const float* low, int64_t tokens,
-                            float* out);
-
 // out[t, i] = x[t, i] * (1 / sqrt(mean_i(x[t, i]^2) + eps)) * weight[i].   x, out: [tokens, dim].
 using RmsNorm = void (*)(const float* x, const float* weight, float eps, int64_t tokens, int64_t dim, float* out);
 
@@ -116,7 +111,6 @@ struct Kernels {
   MatmulWide matmul_q4_s;
   MatmulPacked matmul_q4, matmul_q8, matmul_q4_k, matmul_q5_k, matmul_q6_k;
   MatmulDense matmul_dense;
-  AddLowRank add_low_rank;
   RmsNorm rms_norm;
   LayerNorm layer_norm;
   SiluMul silu_mul;

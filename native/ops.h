@@ -15,9 +15,6 @@ enum class Packing { q4, q8, q4_s, q4_k, q5_k, q6_k };
 void matmul_packed(const Kernels& kernels, const Packed& w, Packing packing, const float* x, int64_t tokens,
                    float* out);
 void matmul_dense(const Kernels& kernels, const Dense& w, const float* x, int64_t tokens, float* out);
-// out += (x A^T * scale) B^T.   x: [tokens, k].   out: [tokens, n].
-void add_low_rank(const Kernels& kernels, const Dense& a, const LowRank& b, float scale, const float* x, int64_t tokens,
-                  float* out);
 void rms_norm(const Kernels& kernels, const float* x, const float* weight, float eps, int64_t tokens, int64_t dim,
               float* out);
 void layer_norm(const Kernels& kernels, const float* x, const float* weight, const float* bias, float eps, int64_t tokens,

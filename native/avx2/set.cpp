@@ -3,7 +3,6 @@
 #include "../gegelu.h"
 #include "../gelu.h"
 #include "../layer_norm.h"
-#include "../low_rank.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
 #include "../rotate_and_cache.h"
@@ -23,7 +22,6 @@ const Kernels kAvx2 = {
     avx2::matmul_super<5>,
     avx2::matmul_super<6>,
     matmul_dense<avx2::Lanes>,
-    add_low_rank<avx2::Lanes>,
     rms_norm<avx2::Lanes>,
     layer_norm<avx2::Lanes>,
     silu_mul<avx2::Lanes>,

@@ -3,7 +3,6 @@
 #include "../gegelu.h"
 #include "../gelu.h"
 #include "../layer_norm.h"
-#include "../low_rank.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
 #include "../rotate_and_cache.h"
@@ -29,7 +28,6 @@ const Kernels kAvx512 = {
     avx512::matmul_super<5>,
     avx512::matmul_super<6>,
     matmul_dense<avx512::Lanes>,
-    add_low_rank<avx512::Lanes>,
     rms_norm<avx512::Lanes>,
     layer_norm<avx512::Lanes>,
     silu_mul<avx512::Lanes>,

@@ -3,7 +3,6 @@
 #include "../gegelu.h"
 #include "../gelu.h"
 #include "../layer_norm.h"
-#include "../low_rank.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
 #include "../rotate_and_cache.h"
@@ -29,7 +28,6 @@ const Kernels kNeon = {
     neon::matmul_super<5>,
     neon::matmul_super<6>,
     matmul_dense<neon::Lanes>,
-    add_low_rank<neon::Lanes>,
     rms_norm<neon::Lanes>,
     layer_norm<neon::Lanes>,
     silu_mul<neon::Lanes>,

@@ -3,7 +3,6 @@
 #include "../gegelu.h"
 #include "../gelu.h"
 #include "../layer_norm.h"
-#include "../low_rank.h"
 #include "../matmul_dense.h"
 #include "../rms_norm.h"
 #include "../rotate_and_cache.h"
@@ -23,7 +22,6 @@ const Kernels kScalar = {
     scalar::matmul_super<5>,
     scalar::matmul_super<6>,
     matmul_dense<scalar::Lanes>,
-    add_low_rank<scalar::Lanes>,
     rms_norm<scalar::Lanes>,
     layer_norm<scalar::Lanes>,
     silu_mul<scalar::Lanes>,

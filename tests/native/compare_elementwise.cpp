@@ -1,4 +1,4 @@
-// The ops that are written once for any Lanes: dense products, those of adapters, norms, activations.
+// The ops that are written once for any Lanes: dense products, norms, activations.
 #include <limits>
 
 #include "compare.h"
@@ -40,25 +40,6 @@ void check_dense(const Kernels& set, int64_t n, int64_t k, int64_t tokens, Repor
     set.matmul_dense(w, 0, n, x.data(), tokens, ours.data());
     kScalar.matmul_dense(w, 0, n, x.data(), tokens, scalar.data());
     report.check_equal(ours.data(), scalar.data(), tokens * n, shape("dense", n, k, tokens));
-  }
-}
-
-void check_low_rank(const Kernels& set, int64_t n, int64_t rank, int64_t tokens, Report& report) {
-  const int64_t tiles = (n + kTile - 1) / kTile;
-  Random random(static_cast<uint64_t>(n * 1000 + rank));
-  const std::vector<float> weights = random.numbers(tiles * rank * kTile), low = random.numbers(tokens * rank);
-  const std::vector<float> before = random.numbers(tokens * n);
-  std::vector<uint16_t> halves;
-  halves.reserve(weights.size());
-  for (const float v : weights) halves.push_back(half_of_float(v));
-  for (const LowRank& w : {LowRank{weights.data(), Number::f32, n, rank}, LowRank{halves.data(), Number::f16, n, rank},
-                           LowRank{halves.data(), Number::bf16, n, rank}}) {
-    std::vector<float> ours = before, scalar = before;
-    const int64_t middle = tiles / 2;
-    if (middle) set.add_low_rank(w, 0, middle, low.data(), tokens, ours.data());
-    set.add_low_rank(w, middle, tiles, low.data(), tokens, ours.data());
-    kScalar.add_low_rank(w, 0, tiles, low.data(), tokens, scalar.data());
-    report.check_equal(ours.data(), scalar.data(), tokens * n, shape("low rank", n, rank, tokens));
   }
 }
 
@@ -112,9 +93,6 @@ void elementwise(const Kernels& set, Report& report) {
   for (const int64_t n : {1, 2, 3, 4, 5, 8, 9, 17})
     for (const int64_t k : {1, 15, 16, 17, 33, 96})
       for (const int64_t tokens : {1, 2, 3, 4, 5, 7}) check_dense(set, n, k, tokens, report);
-  for (const int64_t n : {1, 15, 16, 17, 65, 100})
-    for (const int64_t rank : {1, 2, 7, 16, 64})
-      for (const int64_t tokens : {1, 2, 3, 4, 5, 7}) check_low_rank(set, n, rank, tokens, report);
   for (const int64_t dim : {1, 3, 15, 16, 17, 31, 32, 96, 100, 3072}) check_rows(set, dim, report);
 }
 

@@ -1,7 +1,6 @@
-"""LoRA: products of a model's matrices to which adapters add their own, W x + scale B (A x), row by row. Nothing is
-merged.
+"""LoRA: products of a model's matrices to which adapters add their own, W x + B (A x), row by row. Nothing is merged.
 
-Source: arXiv 2106.09685; the scale is alpha / r there.
+Source: arXiv 2106.09685; the scale alpha / r is part of B here.
 """
 
 from __future__ import annotations
@@ -22,34 +21,30 @@ F32 = NDArray[np.float32]
 
 
 class Pair(NamedTuple):
-    """What an adapter adds to one matrix [out, in].   a: (r, in).   b: (out, r). Both have plain numbers."""
+    """What an adapter adds to one matrix [out, in].   a: (r, in).   b: (out, r), scaled. Both are plain float32."""
 
     a: Matrix
     b: Matrix
-    scale: float
 
 
-Pairs = dict[str, Pair]  # by the name of the matrix, without `.weight`
+Pairs = Mapping[str, Pair]  # by the name of the matrix, without `.weight`
 
 
 class AdaptedOps:
     """Ops whose products with the matrices of a model add what adapters make of the rows that `of_rows` names.
 
     The rows of one adapter lie side by side, so that it works on views, and steps can be recorded (layers/replay.py).
-    Sums of the products that it adds depend on nothing but the row, so neither do the results.
+    Sums of the dense products that it adds depend on nothing but the row, so neither do the results.
     """
 
     def __init__(self, ops: Any, weights: Mapping[str, Any], adapters: Mapping[str, Pairs], tied: bool) -> None:
-        """weights: of the model that will be built with these ops.   tied: whether the embedding is its head too.
-
-        adapters: each by its name. Their pairs are taken out as their matrices are prepared, for handles hold copies.
-        """
+        """weights: of the model that will be built with these ops.   tied: whether the embedding is its head too."""
         self._ops = ops
         self._adapters = adapters
         self._names = {id(w): name.removesuffix(".weight") for name, w in weights.items() if isinstance(w, Matrix)}
         if tied:
             self._names[id(weights["model.embed_tokens.weight"])] = "lm_head"
-        self._pairs: dict[int, dict[str, Any]] = {}
+        self._pairs: dict[int, dict[str, tuple[Any, Any]]] = {}
         self.spans: tuple[Span, ...] = ()
 
     def __getattr__(self, name: str) -> Any:
@@ -59,18 +54,20 @@ class AdaptedOps:
         """The model's handle; with it go those of the adapters that have something for this matrix."""
         weight = self._ops.prepare(matrix)
         name = self._names.get(id(matrix), "")
-        found = {own: pairs.pop(name) for own, pairs in self._adapters.items() if name in pairs}
+        found = {own: pairs[name] for own, pairs in self._adapters.items() if name in pairs}
         if found:
-            self._pairs[id(weight)] = {own: self._ops.low_rank(*pair) for own, pair in found.items()}
+            prepare = self._ops.prepare
+            self._pairs[id(weight)] = {own: (prepare(pair.a), prepare(pair.b)) for own, pair in found.items()}
         return weight
 
     def matmul(self, x: F32, weight: Any) -> F32:
-        """x W^T, and scale x A^T B^T of each row's adapter."""
+        """x W^T, and x A^T B^T of each row's adapter."""
         out: F32 = self._ops.matmul(x, weight)
         pairs = self._pairs.get(id(weight)) if self.spans else None
         for adapter, start, end in self.spans if pairs else ():
             if pair := pairs.get(adapter):  # type: ignore[union-attr]
-                self._ops.add_low_rank(out[start:end], x[start:end], pair)
+                low = self._ops.matmul(x[start:end], pair[0])
+                self._ops.add(out[start:end], self._ops.matmul(low, pair[1]))
         return out
 
 

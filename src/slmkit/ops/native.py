@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError
 from slmkit.ops import _native
-from slmkit.ops.matrix import GGUF_FORMATS, SUPER_BYTES, TILE, Matrix, layout
+from slmkit.ops.matrix import GGUF_FORMATS, SUPER_BYTES, Matrix, layout
 from slmkit.ops.pack import NOT_FINITE, SCALE_NOT_FINITE
 from slmkit.ops.recording import Buffers, Recorder, Recording
 
@@ -55,13 +55,6 @@ def prepare(matrix: Matrix) -> Weight:
     if matrix.scale is None:
         return _native.dense(matrix.format, matrix.data)
     return _native.packed(matrix.format, matrix.n, matrix.k, matrix.data, matrix.scale)
-
-
-def low_rank(a: Matrix, b: Matrix, scale: float) -> _native.LowRank:
-    """The handle that `add_low_rank` takes; b is put in tiles of 16 rows, in the numbers that it has."""
-    tiles = np.zeros((-(-b.n // TILE), TILE, b.k), b.data.dtype)
-    tiles.reshape(-1, b.k)[: b.n] = b.data
-    return _native.low_rank(a.data, np.ascontiguousarray(tiles.swapaxes(1, 2)), b.n, scale)
 
 
 def pack(data: NDArray[Any], format: str) -> Matrix:
@@ -115,7 +108,6 @@ class Native:
     """The ops, run by one kernel set. One thread uses it at a time."""
 
     prepare = staticmethod(prepare)
-    low_rank = staticmethod(low_rank)
     pack = staticmethod(pack)
     repack = staticmethod(repack)
 
@@ -152,10 +144,6 @@ class Native:
     def matmul(self, x: F32, weight: Weight) -> F32:
         out = self._new((x.shape[0], weight.n))
         self._set.matmul(x, weight, out)
-        return out
-
-    def add_low_rank(self, out: F32, x: F32, weight: _native.LowRank) -> F32:
-        self._set.add_low_rank(out, x, weight)
         return out
 
     def rms_norm(self, x: F32, weight: F32, eps: float) -> F32:

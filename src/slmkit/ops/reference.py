@@ -23,14 +23,12 @@ __all__ = [
     "NAME",
     "add",
     "add_bias",
-    "add_low_rank",
     "attention",
     "embed",
     "encode",
     "gegelu",
     "gelu",
     "layer_norm",
-    "low_rank",
     "matmul",
     "pack",
     "place_heads",
@@ -84,26 +82,6 @@ def matmul(x: F32, weight: Weight) -> F32:
         q, scale = quantize_rows(x, weight.inputs)
         x = (q * scale[..., None]).reshape(len(x), -1)[:, : weight.k]
     return x @ weight.values.T
-
-
-@dataclass(frozen=True)
-class LowRank:
-    """An adapter's two matrices made ready.   a: (r, k).   b: (n, r)."""
-
-    a: F32
-    b: F32
-    scale: float
-
-
-def low_rank(a: Matrix, b: Matrix, scale: float) -> LowRank:
-    """The handle that `add_low_rank` takes.   a: [r, k].   b: [n, r].   Both of plain numbers."""
-    return LowRank(unpack(a), unpack(b), scale)
-
-
-def add_low_rank(out: F32, x: F32, weight: LowRank) -> F32:
-    """out + (x A^T * scale) B^T, into out.   out: (tokens, n).   x: (tokens, k)."""
-    out += (x @ weight.a.T * np.float32(weight.scale)) @ weight.b.T
-    return out
 
 
 def quantize_rows(x: F32, group: int = GROUP) -> tuple[F32, F32]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slmkit.errors import CheckpointError, ModelNotFound, UnsupportedModel
 from slmkit.ops.matrix import Matrix
@@ -26,7 +27,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MOST_CONFIG_BYTES = 1 << 20
 _PREFIX = "base_model.model."
 _TENSOR = re.compile(r"(.+)\.lora_([AB])\.weight", re.DOTALL)
-_TYPES = {"F32": ("f32", 4), "F16": ("f16", 2), "BF16": ("bf16", 2)}  # the format of such a matrix, and bytes a number
+_TYPES = ("F32", "F16", "BF16")
 _OTHER_KINDS = {
     "lora_magnitude_vector": "DoRA",
     "lora_embedding_": "an adapted embedding",
@@ -49,29 +50,34 @@ class Adapter:
 
     @property
     def n_bytes(self) -> int:
-        """In memory, in the numbers of the file."""
-        return sum(_TYPES[info.dtype][1] * int(np.prod(info.shape)) for info in self.file.tensors.values())
+        """In memory, as float32."""
+        return sum(4 * int(np.prod(info.shape)) for info in self.file.tensors.values())
 
     @property
     def ranks(self) -> tuple[int, ...]:
         """Each once."""
         return tuple(sorted({self.config.rank(module) for module in self.modules}))
 
-    def matrices(self) -> dict[str, tuple[Matrix, Matrix, float]]:
-        """Module -> A (r, in), B (out, r) and scale.   Raises CheckpointError for what is no number."""
-        found = {
-            module: (self._matrix(module, "A"), self._matrix(module, "B"), self.config.scale(module))
-            for module in self.modules
-        }
+    def matrices(self) -> dict[str, tuple[Matrix, Matrix]]:
+        """Module -> A (r, in) and B (out, r), the scale in B.   Raises CheckpointError for what is no number."""
+        found = {}
+        for module in self.modules:
+            a, b = (self._values(module, part) for part in "AB")
+            b = b * np.float32(self.config.scale(module))
+            found[module] = (_matrix(a), _matrix(b))
         self.file.release()
         return found
 
-    def _matrix(self, module: str, part: str) -> Matrix:
+    def _values(self, module: str, part: str) -> NDArray[np.float32]:
         name = f"{_PREFIX}{module}.lora_{part}.weight"
-        values = np.array(self.file.tensor(name), order="C")
-        if not np.isfinite(as_f32(values)).all():
+        values = np.ascontiguousarray(as_f32(self.file.tensor(name)))
+        if not np.isfinite(values).all():
             raise CheckpointError(f"{shown(name)} in {self.file.path} holds values that are not finite; fetch it again")
-        return Matrix(_TYPES[self.file.tensors[name].dtype][0], len(values), values.shape[1], values)
+        return np.array(values)
+
+
+def _matrix(values: NDArray[np.float32]) -> Matrix:
+    return Matrix("f32", values.shape[0], values.shape[1], values)
 
 
 def open_adapter(path: Path, expected: Mapping[str, Shape], made_for: str, known_as: str) -> Adapter:
