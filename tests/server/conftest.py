@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import httpx
 import pytest
+from scripted import ScriptedBackend, ScriptedService
 
 from live_server import running
 from slmkit.options import LoadOptions
@@ -36,3 +38,16 @@ def serve() -> Iterator[Callable[[Service], httpx.Client]]:
             return running_now.enter_context(httpx.Client(base_url=url, timeout=60))
 
         yield start
+
+
+@pytest.fixture
+def scripted(serve: Callable[[Service], httpx.Client]) -> Iterator[Callable[..., Any]]:
+    """OpenAI's own client for a server whose one model, `scripted`, runs on the given backend."""
+    openai = pytest.importorskip("openai")
+    with ExitStack() as open_now:
+
+        def client(backend: ScriptedBackend, options: ServeOptions | None = None) -> Any:
+            url = f"{serve(ScriptedService(backend, options)).base_url}/v1"
+            return open_now.enter_context(openai.OpenAI(base_url=url, api_key="none", max_retries=0))
+
+        yield client

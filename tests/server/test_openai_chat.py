@@ -9,7 +9,7 @@ import math
 
 import pytest
 from PIL import Image
-from scripted import ScriptedBackend, ScriptedService
+from scripted import ScriptedBackend
 
 from slmkit.backends.native import NativeBackend
 from slmkit.errors import RuntimeFailure
@@ -42,11 +42,6 @@ def client(base_url):
 
 def ask(client, **options):
     return client.chat.completions.create(**{"model": "tiny", "messages": ASK, "max_tokens": 12, "seed": 1, **options})
-
-
-def scripted(serve, backend, options=None):
-    http = serve(ScriptedService(backend, options))
-    return openai.OpenAI(base_url=f"{http.base_url}/v1", api_key="none", max_retries=0)
 
 
 def refused(client, **options):
@@ -150,10 +145,10 @@ def test_a_biased_token_is_banned_or_forced(client):
     assert len({entry.token for entry in forced.choices[0].logprobs.content}) == 1
 
 
-def test_every_option_reaches_the_engine(serve):
+def test_every_option_reaches_the_engine(scripted):
     backend = ScriptedBackend()
     ask(
-        scripted(serve, backend), model="scripted", max_tokens=None, max_completion_tokens=5, temperature=0.5,
+        scripted(backend), model="scripted", max_tokens=None, max_completion_tokens=5, temperature=0.5,
         top_p=0.25, n=2, stop="x", seed=9, presence_penalty=0.5, frequency_penalty=-0.5, logit_bias={"3": -100},
         logprobs=True, top_logprobs=4, user="me", metadata={"a": "b"}, store=False,
         extra_body={"top_k": 7, "min_p": 0.125, "repetition_penalty": 1.5, "adapter": "poet", "keep_alive": "1h"},
@@ -165,9 +160,9 @@ def test_every_option_reaches_the_engine(serve):
     }  # fmt: skip
 
 
-def test_what_is_left_out_is_the_checkpoints_own(serve):
+def test_what_is_left_out_is_the_checkpoints_own(scripted):
     backend = ScriptedBackend()
-    ask(scripted(serve, backend), model="scripted", max_tokens=None, seed=None)
+    ask(scripted(backend), model="scripted", max_tokens=None, seed=None)
     assert backend.asked[0].options.set_values() == {"stop": ()}
 
 
@@ -181,18 +176,18 @@ def test_what_is_left_out_is_the_checkpoints_own(serve):
         ({"extra_body": {"guided_grammar": 'start: "a"'}}, "lark", 'start: "a"'),
     ],
 )  # fmt: skip
-def test_what_an_answer_must_match_reaches_the_engine(serve, extra, kind, value):
+def test_what_an_answer_must_match_reaches_the_engine(scripted, extra, kind, value):
     backend = ScriptedBackend()
-    ask(scripted(serve, backend), model="scripted", **extra)
+    ask(scripted(backend), model="scripted", **extra)
     constraint = backend.asked[0].constraint
     assert (constraint.kind, constraint.value) == (kind, value)
 
 
-def test_roles_and_parts(serve):
+def test_roles_and_parts(scripted):
     backend = ScriptedBackend()
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     ask(
-        scripted(serve, backend),
+        scripted(backend),
         model="scripted",
         messages=[{"role": "developer", "content": "s"}, {"role": "user", "content": parts}],
     )
@@ -242,9 +237,9 @@ def test_an_image_needs_a_model_that_sees(client):
     assert "reads text alone" in error.message
 
 
-def test_images_reach_the_engine_and_nothing_is_fetched_unless_that_is_allowed(serve):
+def test_images_reach_the_engine_and_nothing_is_fetched_unless_that_is_allowed(scripted):
     backend = ScriptedBackend()
-    client = scripted(serve, backend)
+    client = scripted(backend)
 
     def ask_about(url):
         parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
@@ -257,15 +252,15 @@ def test_images_reach_the_engine_and_nothing_is_fetched_unless_that_is_allowed(s
             ask_about(url)
 
 
-def test_an_image_of_this_network_is_not_fetched_either(serve):
-    client = scripted(serve, ScriptedBackend(), ServeOptions(image_urls=True))
+def test_an_image_of_this_network_is_not_fetched_either(scripted):
+    client = scripted(ScriptedBackend(), ServeOptions(image_urls=True))
     parts = [{"type": "image_url", "image_url": {"url": "http://127.0.0.1:1/a.png"}}]
     with pytest.raises(openai.BadRequestError, match=r"private|network|address"):
         ask(client, model="scripted", messages=[{"role": "user", "content": parts}])
 
 
-def test_an_error_on_the_way_ends_the_stream_with_its_words(serve):
-    client = scripted(serve, ScriptedBackend(["Hel", RuntimeFailure("the sky fell")]))
+def test_an_error_on_the_way_ends_the_stream_with_its_words(scripted):
+    client = scripted(ScriptedBackend(["Hel", RuntimeFailure("the sky fell")]))
     said = []
 
     def read() -> None:
@@ -277,16 +272,16 @@ def test_an_error_on_the_way_ends_the_stream_with_its_words(serve):
     assert "".join(said) == "Hel"
 
 
-def test_an_error_of_a_whole_answer_has_its_status(serve):
-    client = scripted(serve, ScriptedBackend(["Hel", RuntimeFailure("the sky fell")]))
+def test_an_error_of_a_whole_answer_has_its_status(scripted):
+    client = scripted(ScriptedBackend(["Hel", RuntimeFailure("the sky fell")]))
     with pytest.raises(openai.InternalServerError) as caught:
         ask(client, model="scripted")
     assert caught.value.type == "server_error"
 
 
-def test_calls_of_functions(serve):
+def test_calls_of_functions(scripted):
     backend = ScriptedBackend(["Let me see.", CALL[:12], CALL[12:40], CALL[40:], "\n" + CALL])
-    client = scripted(serve, backend)
+    client = scripted(backend)
     choice = ask(client, model="scripted", tools=[WEATHER]).choices[0]
     assert choice.finish_reason == "tool_calls"
     assert choice.message.content == "Let me see."
@@ -305,17 +300,17 @@ def test_calls_of_functions(serve):
     assert reasons[-1] == "tool_calls"
 
 
-def test_functions_are_told_to_models_without_system_messages_too(serve):
+def test_functions_are_told_to_models_without_system_messages_too(scripted):
     backend = ScriptedBackend([CALL], has_system=False)
-    ask(scripted(serve, backend), model="scripted", tools=[WEATHER])
+    ask(scripted(backend), model="scripted", tools=[WEATHER])
     assert [m.role for m in backend.asked[0].messages] == ["user"]
     assert backend.asked[0].messages[0].content.startswith("You can call")
     assert backend.asked[0].messages[0].content.endswith(ASK[0]["content"])
 
 
-def test_a_call_and_its_result_go_back(serve):
+def test_a_call_and_its_result_go_back(scripted):
     backend = ScriptedBackend([CALL])
-    client = scripted(serve, backend)
+    client = scripted(backend)
     message = ask(client, model="scripted", tools=[WEATHER]).choices[0].message
     assert message.content is None
     result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "rain"}
@@ -327,9 +322,9 @@ def test_a_call_and_its_result_go_back(serve):
         ask(client, model="scripted", messages=[*ASK, message, {**result, "tool_call_id": "nosuch"}])
 
 
-def test_tools_that_may_not_be_called_leave_text_alone(serve):
+def test_tools_that_may_not_be_called_leave_text_alone(scripted):
     backend = ScriptedBackend([CALL])
-    choice = ask(scripted(serve, backend), model="scripted", tools=[WEATHER], tool_choice="none").choices[0]
+    choice = ask(scripted(backend), model="scripted", tools=[WEATHER], tool_choice="none").choices[0]
     assert choice.message.content == CALL
     assert backend.asked[0].constraint is None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from scripted import ScriptedBackend, ScriptedService
+from scripted import ScriptedBackend
 
 from slmkit.backends.native import NativeBackend
 from slmkit.errors import RuntimeFailure
@@ -24,11 +24,6 @@ def client(base_url):
 
 def ask(client, prompt=PROMPT, **options):
     return client.completions.create(**{"model": "tiny", "prompt": prompt, "max_tokens": 8, "seed": 1, **options})
-
-
-def scripted(serve, backend):
-    http = serve(ScriptedService(backend))
-    return openai.OpenAI(base_url=f"{http.base_url}/v1", api_key="none", max_retries=0)
 
 
 def test_a_text_is_continued(client):
@@ -104,9 +99,9 @@ def test_a_stream_tells_the_same_offsets(client):
     assert offsets == whole.text_offset
 
 
-def test_a_scripted_prompt_is_scored(serve):
+def test_a_scripted_prompt_is_scored(scripted):
     backend = ScriptedBackend([" X"], reason="length")
-    answer = ask(scripted(serve, backend), "abc", model="scripted", echo=True, logprobs=1, max_tokens=0)
+    answer = ask(scripted(backend), "abc", model="scripted", echo=True, logprobs=1, max_tokens=0)
     choice = answer.choices[0]
     assert choice.text == "abc"
     assert choice.logprobs.tokens == ["a", "b", "c"]
@@ -115,7 +110,7 @@ def test_a_scripted_prompt_is_scored(serve):
     assert choice.finish_reason == "length"
     assert answer.usage.completion_tokens == 0
     assert backend.asked[0].prompt_logprobs == 1
-    answer = ask(scripted(serve, backend), [97, 98], model="scripted", echo=True, logprobs=1, max_tokens=1)
+    answer = ask(scripted(backend), [97, 98], model="scripted", echo=True, logprobs=1, max_tokens=1)
     assert answer.choices[0].text == "ab X"
     assert answer.choices[0].logprobs.tokens == ["a", "b", " X"]
 
@@ -161,10 +156,10 @@ def test_ids_that_the_model_lacks_are_refused(client, ids):
             ask(client, ids, **options)
 
 
-def test_one_of_several_prompts_that_fails_fails_them_all(serve):
+def test_one_of_several_prompts_that_fails_fails_them_all(scripted):
     backend = ScriptedBackend(["Hel", RuntimeFailure("the sky fell")])
     with pytest.raises(openai.InternalServerError, match="the sky fell"):
-        ask(scripted(serve, backend), ["a", "b", "c"], model="scripted")
+        ask(scripted(backend), ["a", "b", "c"], model="scripted")
 
 
 def test_more_prompts_than_are_answered_at_once(client):

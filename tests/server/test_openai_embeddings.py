@@ -6,7 +6,7 @@ import base64
 
 import numpy as np
 import pytest
-from scripted import ScriptedBackend, ScriptedService
+from scripted import ScriptedBackend
 
 from slmkit.backends.native import NativeBackend
 
@@ -15,13 +15,8 @@ embeds = pytest.mark.skipif(not hasattr(NativeBackend, "embed"), reason="the eng
 
 
 @pytest.fixture
-def http(serve):
-    return serve(ScriptedService(ScriptedBackend()))
-
-
-@pytest.fixture
-def client(http):
-    return openai.OpenAI(base_url=f"{http.base_url}/v1", api_key="none", max_retries=0)
+def client(scripted):
+    return scripted(ScriptedBackend())
 
 
 def ask(client, given, **options):
@@ -65,8 +60,9 @@ def test_an_unknown_model_is_not_found(client):
 
 @embeds
 def test_the_bundled_model_embeds(base_url):
-    client = openai.OpenAI(base_url=f"{base_url}/v1", api_key="none", max_retries=0)
-    near, same, far = (np.array(d.embedding) for d in ask(client, ["a cat", "a cat", "two"], model="tiny").data)
+    with openai.OpenAI(base_url=f"{base_url}/v1", api_key="none", max_retries=0) as client:
+        found = ask(client, ["a cat", "a cat", "two"], model="tiny").data
+    near, same, far = (np.array(item.embedding) for item in found)
     assert near.shape == (192,)
     assert (near == same).all()
     assert (near != far).any()

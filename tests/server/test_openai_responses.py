@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from scripted import ScriptedBackend, ScriptedService
+from scripted import ScriptedBackend
 
 from slmkit.backends.native import NativeBackend
 from slmkit.errors import RuntimeFailure
@@ -26,11 +26,6 @@ CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Ulm"}}</tool_call>
 def client(base_url):
     with openai.OpenAI(base_url=f"{base_url}/v1", api_key="none", max_retries=0) as client:
         yield client
-
-
-def scripted(serve, backend):
-    http = serve(ScriptedService(backend))
-    return openai.OpenAI(base_url=f"{http.base_url}/v1", api_key="none", max_retries=0)
 
 
 def ask(client, given="Tell me a story.", **options):
@@ -81,8 +76,8 @@ def test_a_stream_tells_how_the_response_comes_about(client):
     assert events[0].response.output == []
 
 
-def test_the_clients_own_stream_helper_agrees(serve):
-    client = scripted(serve, ScriptedBackend(["Hel", "lo"]))
+def test_the_clients_own_stream_helper_agrees(scripted):
+    client = scripted(ScriptedBackend(["Hel", "lo"]))
     with client.responses.stream(model="scripted", input="Hi") as stream:
         text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
         assert stream.get_final_response().output_text == text == "Hello"
@@ -96,9 +91,9 @@ def test_log_probabilities_spell_the_text(client):
     assert ask(client).output[0].content[0].logprobs == []
 
 
-def test_a_response_goes_back_as_input(serve):
+def test_a_response_goes_back_as_input(scripted):
     backend = ScriptedBackend(["Let me see.", CALL, "\n" + CALL])
-    client = scripted(serve, backend)
+    client = scripted(backend)
     response = ask(client, model="scripted", tools=[WEATHER])
     assert [item.type for item in response.output] == ["message", "function_call", "function_call"]
     assert response.status == "completed"
@@ -116,8 +111,8 @@ def test_a_response_goes_back_as_input(serve):
     assert messages[3].content.count("rain") == 2
 
 
-def test_calls_are_streamed(serve):
-    client = scripted(serve, ScriptedBackend(["So: ", CALL[:50], CALL[50:]]))
+def test_calls_are_streamed(scripted):
+    client = scripted(ScriptedBackend(["So: ", CALL[:50], CALL[50:]]))
     events = list(ask(client, model="scripted", tools=[WEATHER], stream=True))
     deltas = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
     assert json.loads("".join(deltas)) == {"city": "Ulm"}
@@ -129,9 +124,9 @@ def test_calls_are_streamed(serve):
     assert events[-1].type == "response.completed"
 
 
-def test_what_the_text_must_match_reaches_the_engine(serve):
+def test_what_the_text_must_match_reaches_the_engine(scripted):
     backend = ScriptedBackend(["{}"])
-    client = scripted(serve, backend)
+    client = scripted(backend)
     form = {"type": "json_schema", "name": "a", "schema": {"type": "object"}, "strict": True}
     response = ask(client, model="scripted", text={"format": form})
     assert backend.asked[0].constraint.kind == "schema"
@@ -140,15 +135,15 @@ def test_what_the_text_must_match_reaches_the_engine(serve):
     assert backend.asked[1].constraint.kind == "json"
 
 
-def test_an_error_on_the_way_ends_the_stream_as_an_event(serve):
-    client = scripted(serve, ScriptedBackend(["Hel", RuntimeFailure("the sky fell")]))
+def test_an_error_on_the_way_ends_the_stream_as_an_event(scripted):
+    client = scripted(ScriptedBackend(["Hel", RuntimeFailure("the sky fell")]))
     last = list(ask(client, model="scripted", stream=True))[-1]
     assert last.type == "error"
     assert "the sky fell" in last.message
 
 
-def test_an_empty_answer_is_an_empty_message(serve):
-    response = ask(scripted(serve, ScriptedBackend([])), model="scripted")
+def test_an_empty_answer_is_an_empty_message(scripted):
+    response = ask(scripted(ScriptedBackend([])), model="scripted")
     assert response.output_text == ""
     assert response.output[0].type == "message"
 
