@@ -271,6 +271,7 @@ def test_where_every_connection_is_answering_a_new_one_is_503(url, connect):
 def test_clients_that_come_and_go_leave_nothing_behind(url, service):
     """Threads, file descriptors and memory after 100 of them are those of after 20."""
     process = psutil.Process()
+    before = process.num_fds()  # other tests of this process may hold some
 
     def churn(n):
         def one(k):
@@ -289,7 +290,7 @@ def test_clients_that_come_and_go_leave_nothing_behind(url, service):
             for client in clients:
                 client.join()
         assert until(lambda: service.n_under_way == 0)
-        assert until(lambda: process.num_fds() < 200)
+        assert until(lambda: process.num_fds() <= before + 20)
         gc.collect()
         return process.num_threads(), process.num_fds(), process.memory_info().rss
 

@@ -66,7 +66,12 @@ def client(service):
 
 
 def ask(client, text="Once upon a time", **fields):
-    body = {"model": "tiny", "max_tokens": 7, "messages": [{"role": "user", "content": text}]} | fields
+    body = {
+        "model": "tiny",
+        "max_tokens": 7,
+        "temperature": 0,
+        "messages": [{"role": "user", "content": text}],
+    } | fields
     return client.post("/v1/messages", json=body)
 
 
@@ -154,6 +159,24 @@ def test_an_answer_that_nobody_waits_for_is_counted_as_aborted():
                 return
             time.sleep(0.02)
     pytest.fail("never counted")
+
+
+def test_gauges_tell_what_the_engine_does_now():
+    model = (("model_name", "tiny"),)
+    body = {"model": "tiny", "max_tokens": 900, "stream": True, "messages": [{"role": "user", "content": "Long"}]}
+    with running(SlowService()) as url, httpx.Client(base_url=url, timeout=60) as client:
+        with client.stream("POST", "/v1/messages", json=body) as reply:
+            next(line for line in reply.iter_lines() if "delta" in line)
+            during = metrics(client)
+        assert during["num_requests_running"][model] == during["vllm:num_requests_running"][model] == 1
+        assert 0 < during["gpu_cache_usage_perc"][model] == during["vllm:kv_cache_usage_perc"][model] < 1
+        assert during["vllm:prefix_cache_queries_total"][model] > 0
+        for _ in range(100):
+            after = metrics(client)
+            if after["num_requests_running"][model] == after["gpu_cache_usage_perc"][model] == 0:
+                return
+            time.sleep(0.02)
+    pytest.fail("the cache was never given back")
 
 
 def test_labels_do_not_grow_with_what_clients_make_up(client):

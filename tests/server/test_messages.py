@@ -59,7 +59,9 @@ def test_a_stream_adds_up_to_the_whole_message(client):
 
 def test_a_stream_has_anthropics_events_in_their_order(http):
     with http.stream(
-        "POST", "/v1/messages", json={"model": "tiny", "max_tokens": 5, "messages": ASK, "stream": True}
+        "POST",
+        "/v1/messages",
+        json={"model": "tiny", "max_tokens": 5, "temperature": 0, "messages": ASK, "stream": True},
     ) as reply:
         assert reply.headers["content-type"].startswith("text/event-stream")
         lines = list(reply.iter_lines())

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any
 
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.responses import Response
 
+from slmkit.backends.base import Backend
 from slmkit.events import Chunk, Event, Finished, Started
 from slmkit.server import record
 
@@ -49,10 +49,10 @@ COUNTED = {
 class Metrics:
     """Counts of one server, in a registry of its own.
 
-    loaded: gives (name, backend, requests under way) of each loaded model.   most: requests that are served at once.
+    loaded: gives name and backend of each loaded model.   most: requests under way or waiting of one model.
     """
 
-    def __init__(self, loaded: Callable[[], Iterable[tuple[str, Any, int]]], most: int) -> None:
+    def __init__(self, loaded: Callable[[], Iterable[tuple[str, Backend]]], most: int) -> None:
         self._loaded, self._most = loaded, most
         self._registry = registry = CollectorRegistry()
         self._models: set[str] = set()
@@ -106,18 +106,16 @@ class Metrics:
         running = GaugeMetricFamily("num_requests_running", "Requests that are being answered", labels=[MODEL])
         waiting = GaugeMetricFamily("num_requests_waiting", "Requests that wait for their turn", labels=[MODEL])
         cache = GaugeMetricFamily("gpu_cache_usage_perc", "Part of the key-value cache in use, 0 to 1", labels=[MODEL])
-        most = GaugeMetricFamily("num_request_max", "Most connections, and so requests, at once", labels=[MODEL])
+        most = GaugeMetricFamily("num_request_max", "Most requests under way or waiting", labels=[MODEL])
         counted = {name: CounterMetricFamily(name, help, labels=[MODEL]) for name, (_, help) in COUNTED.items()}
-        for name, backend, users in self._loaded():
-            label = [self.label(name)]
+        for name, backend in self._loaded():
+            label, stats = [self.label(name)], backend.stats()
             most.add_metric(label, self._most)
-            stats = backend.stats() if hasattr(backend, "stats") else None
-            running.add_metric(label, stats.running if stats else users)
-            waiting.add_metric(label, stats.waiting if stats else 0)
-            cache.add_metric(label, stats.blocks_used / max(1, stats.blocks) if stats else 0.0)
+            running.add_metric(label, stats.running)
+            waiting.add_metric(label, stats.waiting)
+            cache.add_metric(label, stats.blocks_used / max(1, stats.blocks))
             for key, (field, _) in COUNTED.items():
-                if stats:
-                    counted[key].add_metric(label, getattr(stats, field))
+                counted[key].add_metric(label, getattr(stats, field))
         yield from (running, waiting, cache, most, *counted.values())
 
 
@@ -129,6 +127,8 @@ class Watch:
         self._record = record.current()
         self._record.model = model
         self._began = time.perf_counter()
+        # found once: they are told of every token
+        self._each, self._answer = metrics.each_token.labels(self._label), metrics.answer.labels(self._label)
         self._last: dict[int, float] = {}  # when each choice got its last token
         self._counted: dict[int, int] = {}  # and how many it has
         self._finish = "abort"
@@ -152,16 +152,16 @@ class Watch:
     def _tokens(self, index: int, n: int) -> None:
         if n <= 0:
             return
-        now, metrics, label = time.perf_counter(), self._metrics, self._label
+        now = time.perf_counter()
         if not self._last:
-            metrics.first_token.labels(label).observe(now - self._began)
+            self._metrics.first_token.labels(self._label).observe(now - self._began)
         if index in self._last:  # tokens that came together share the time
             for _ in range(n):
-                metrics.each_token.labels(label).observe((now - self._last[index]) / n)
+                self._each.observe((now - self._last[index]) / n)
         self._last[index] = now
         self._counted[index] = self._counted.get(index, 0) + n
         self._record.completion_tokens += n
-        metrics.answer.labels(label).inc(n)
+        self._answer.inc(n)
 
     def __enter__(self) -> Watch:
         return self

@@ -7,12 +7,13 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import slmkit
+from slmkit.backends.base import Backend
+from slmkit.engine.worker import MOST_JOBS
 from slmkit.errors import OptionError, RequestError
 from slmkit.events import Chunk, Event
 from slmkit.model import Model
@@ -27,6 +28,7 @@ from slmkit.untrusted import shown
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([+-]?)((?:\d+\.?\d*(?:ns|us|ms|s|m|h))+|\d+\.?\d*)")
+CENTURY = 100 * 365 * 24 * 3600.0  # seconds; beyond it, times have no date
 _PART = re.compile(r"(\d+\.?\d*)(ns|us|ms|s|m|h)")
 
 
@@ -38,7 +40,7 @@ class Service:
         self.options, self.load_options = options, load_options
         self.roster = Roster(served)
         self.fleet = Fleet(self._open, seconds(options.keep_alive, "keep_alive"))
-        self.metrics = Metrics(self._loaded, options.max_connections)
+        self.metrics = Metrics(self._loaded, load_options.queue or MOST_JOBS)
         self.is_draining = False  # no new requests; server/drain.py
         self.n_under_way = 0  # requests of any kind
 
@@ -93,10 +95,10 @@ class Service:
         """Every model that can be asked for."""
         return await asyncio.to_thread(self.roster.list)
 
-    def _loaded(self) -> Iterator[tuple[str, Any, int]]:
-        """For metrics: name, backend and requests under way of each loaded model."""
+    def _loaded(self) -> Iterator[tuple[str, Backend]]:
+        """For metrics: name and backend of each loaded model."""
         for berth in self.fleet.berths:
-            yield served_id(berth.name), berth.model.backend, berth.users
+            yield served_id(berth.name), berth.model.backend
 
 
 def seconds(text: str | float, name: str) -> float:
@@ -108,4 +110,4 @@ def seconds(text: str | float, name: str) -> float:
         raise OptionError(f"{name} is {shown(text)}; it takes a time such as 30s, 5m or 1h30m, 0, or -1 for ever")
     parts = _PART.findall(found[2])
     total = sum(float(number) * _UNITS[unit] for number, unit in parts) if parts else float(found[2])
-    return FOREVER if found[1] == "-" and total else total
+    return FOREVER if (found[1] == "-" and total) or total > CENTURY else total
