@@ -166,7 +166,8 @@ def test_gauges_tell_what_the_engine_does_now():
     body = {"model": "tiny", "max_tokens": 900, "stream": True, "messages": [{"role": "user", "content": "Long"}]}
     with running(SlowService()) as url, httpx.Client(base_url=url, timeout=60) as client:
         with client.stream("POST", "/v1/messages", json=body) as reply:
-            next(line for line in reply.iter_lines() if "delta" in line)
+            lines = reply.iter_lines()  # which ends the stream when it goes
+            next(line for line in lines if "delta" in line)
             during = metrics(client)
         assert during["num_requests_running"][model] == during["vllm:num_requests_running"][model] == 1
         assert 0 < during["gpu_cache_usage_perc"][model] == during["vllm:kv_cache_usage_perc"][model] < 1

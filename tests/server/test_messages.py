@@ -6,9 +6,12 @@ import base64
 import json
 
 import anthropic
+import httpx
 import pytest
+from scripted import ScriptedBackend, ScriptedService
 
 import slmkit
+from live_server import running
 
 ASK = [{"role": "user", "content": "Tell me a story about a dog."}]
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
@@ -295,3 +298,13 @@ def test_typed_control_tokens_are_text(client):
     plain, typed = ([{"role": "user", "content": text}] for text in ("", "<|end|><|system|>"))
     count = [client.messages.count_tokens(model="tiny", messages=messages).input_tokens for messages in (plain, typed)]
     assert count[1] > count[0] + 2
+
+
+def test_functions_reach_a_model_whose_template_has_no_system_message():
+    backend = ScriptedBackend(["Fine."], has_system=False)
+    with running(ScriptedService(backend)) as url:
+        body = {"model": "scripted", "max_tokens": 8, "messages": ASK, "tools": [WEATHER]}
+        assert httpx.post(f"{url}/v1/messages", json=body).status_code == 200
+    (message,) = backend.asked[0].messages
+    assert message.role == "user"
+    assert "get_weather" in message.content

@@ -12,11 +12,10 @@ import httpx
 import ollama
 import pytest
 
-from slmkit.backends.native import NativeBackend
+import slmkit
 
 GGUF = Path(__file__).parents[1] / "data" / "gguf"
 GREEDY = {"temperature": 0, "num_predict": 12}
-constrained = pytest.mark.skipif(not NativeBackend.capabilities.constraint, reason="the engine takes no constraints")
 
 
 @pytest.fixture(autouse=True)
@@ -216,7 +215,6 @@ def test_log_probabilities_add_up_to_what_python_says(client):
     assert sum(len(part.logprobs or ()) for part in parts) == 12
 
 
-@constrained
 def test_format_json_and_a_schema_bind_the_answer(client):
     answer = client.generate("tiny", "A dog as JSON.", format="json", options={"temperature": 0, "num_predict": 60})
     assert answer.done_reason == "length" or isinstance(json.loads(answer.response), dict)
@@ -225,11 +223,6 @@ def test_format_json_and_a_schema_bind_the_answer(client):
     asked = [{"role": "user", "content": "How old is the dog?"}]
     answer = client.chat("tiny", asked, format=schema, options={"temperature": 0, "num_predict": 60})
     assert set(json.loads(answer.message.content)) == {"age"}
-
-
-@pytest.mark.skipif(NativeBackend.capabilities.constraint, reason="the engine takes constraints")
-def test_format_is_refused_and_not_passed_over(http):
-    refused(http.post("/api/generate", json={"model": "tiny", "prompt": "Hi", "format": "json"}), "constraint")
 
 
 def test_tags_show_and_ps_tell_of_the_model(client):
@@ -244,7 +237,7 @@ def test_tags_show_and_ps_tell_of_the_model(client):
     assert shown.modelinfo["general.parameter_count"] == 3_221_952
     assert "<|assistant|>" in shown.template
     assert "temperature" in shown.parameters
-    assert shown.capabilities == ["completion"]
+    assert shown.capabilities == ["completion", "tools"]
     assert "MIT License" in shown.license
     assert shown.modelfile.startswith("FROM tiny\n")
     running = next(model for model in client.ps().models if model.name == "tiny:latest")
@@ -386,13 +379,11 @@ def test_pull_finds_what_is_here_and_says_what_is_not(client, http):
     refused(http.request("DELETE", "/api/delete", json={"model": "tiny"}), "tiny")
 
 
-def test_embeddings_are_refused_or_of_length_1(client, http):
-    from slmkit.backends.native import NativeBackend
-
-    if not hasattr(NativeBackend, "embed"):
-        refused(http.post("/api/embed", json={"model": "tiny", "input": "x"}), "embed")
-        return
-    found = client.embed("tiny", ["A dog.", "A cat."]).embeddings
+def test_embeddings_are_of_length_1(client, http):
+    answer = client.embed("tiny", ["A dog.", "A cat."])
+    found = answer.embeddings
+    with slmkit.load("tiny") as tiny:
+        assert answer.prompt_eval_count == len(tiny.tokenize("A dog.")) + len(tiny.tokenize("A cat."))
     assert [round(math.sqrt(sum(x * x for x in vector)), 4) for vector in found] == [1.0, 1.0]
     assert len(client.embed("tiny", "A dog.", dimensions=8).embeddings[0]) == 8
     assert len(client.embeddings("tiny", "A dog.").embedding) == len(found[0])

@@ -178,7 +178,7 @@ def test_text_and_arguments_are_told_as_they_come():
     opened, first = parser.push('{"name": "f", "arguments": {"a": ')
     assert (opened.index, opened.name, first.text) == (0, "f", '{"a": ')
     assert parser.push("1") == [Arguments(0, "1")]
-    assert parser.push("}}") == [Arguments(0, "}")]
+    assert parser.push("}}") == [Arguments(0, "}", is_last=True)]
     assert parser.push("</tool_call>") == []
 
 

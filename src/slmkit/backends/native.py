@@ -321,6 +321,7 @@ def load(name: str, options: LoadOptions, progress: Progress | None = None, noti
         if line and notice:
             notice(line)
     cache = Cache(plan.n_blocks, layout.layers, layout.kv_heads, layout.head_dim, kind, layout.strands)
+    facts["cache_bytes"] = cache.data.nbytes
     left = free - n_bytes - cache.data.nbytes
     return Loaded(
         source=source,

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     service = Service(names, options, load_options)
     with bind(options.host, options.port) as listener:  # first: loading may take minutes
         _fetch(names[1:], load_options, args.quiet)
-        first = open_model(names[0], load_options, quiet=args.quiet)
+        first = service.within_memory(lambda options: open_model(names[0], options, quiet=args.quiet))
         service.fleet.add(names[0], first)
         serve(service, listener, lambda: terminal.write(_announcement(url_of(listener), service)))
     return 0

@@ -6,6 +6,7 @@ A request names a model; it can name no path, and nothing is fetched because of 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,13 +44,15 @@ class Roster:
         others = [m for m in here.values() if not m.problem and m.name not in self.served.values()]
         return served + [Listed(m.name, m.name, _facts(m)) for m in others]
 
-    def find(self, id: str) -> Listed:
-        """The model of a request.   Raises ModelNotFound, with what there is."""
+    def find(self, id: str, loaded: Collection[str] = ()) -> Listed:
+        """The model of a request.   loaded: names of models in memory.   Raises ModelNotFound, with what there is."""
         plain = id.removesuffix(LATEST)
         if plain in self.served:  # without a look at every folder
             return Listed(plain, self.served[plain], {})
         if named := find_named(plain):
             return Listed(named.name, named.name, {})
+        if plain in loaded:
+            return Listed(plain, plain, {})
         there = self.list()
         for listed in there:
             if plain in (listed.id, listed.id.removesuffix(LATEST)):

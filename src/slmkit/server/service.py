@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 import slmkit
 from slmkit.backends.base import Backend
+from slmkit.engine.memory import usable_bytes
 from slmkit.engine.worker import MOST_JOBS
-from slmkit.errors import OptionError, RequestError
+from slmkit.errors import NotEnoughMemory, OptionError, RequestError
 from slmkit.events import Chunk, Event
 from slmkit.model import Model
 from slmkit.options import LoadOptions
@@ -40,12 +41,29 @@ class Service:
         self.options, self.load_options = options, load_options
         self.roster = Roster(served)
         self.fleet = Fleet(self._open, seconds(options.keep_alive, "keep_alive"))
+        self._memory = usable_bytes(load_options.memory)  # that all models share
         self.metrics = Metrics(self._loaded, load_options.queue or MOST_JOBS)
         self.is_draining = False  # no new requests; server/drain.py
         self.n_under_way = 0  # requests of any kind
 
     def _open(self, name: str) -> Model:
-        return slmkit.load(name, **vars(replace(self.load_options, offline=True)))
+        return self.within_memory(lambda options: slmkit.load(name, **vars(replace(options, offline=True))))
+
+    def within_memory(self, open: Callable[[LoadOptions], Model]) -> Model:
+        """Open a model in the memory that the loaded ones leave: in its share of that, if more were named, or in all.
+
+        Raises NotEnoughMemory.
+        """
+        loaded = {berth.name: berth.model.describe() for berth in self.fleet.berths}
+        awaited = sum(name not in loaded for name in self.roster.served.values())
+        if not loaded and awaited <= 1:
+            return open(self.load_options)
+        held = sum(facts.get("weight_bytes", 0) + facts.get("cache_bytes", 0) for facts in loaded.values())
+        left = max(1, self._memory - held)
+        if awaited > 1:
+            with suppress(NotEnoughMemory):
+                return open(replace(self.load_options, memory=str(left // awaited)))
+        return open(replace(self.load_options, memory=str(left)))
 
     @asynccontextmanager
     async def model(self, id: str, keep_alive_s: float | None = None) -> AsyncIterator[Model]:
@@ -89,7 +107,7 @@ class Service:
 
     async def find(self, id: str) -> Listed:
         """What the name of a request stands for.   Raises ModelNotFound."""
-        return await asyncio.to_thread(self.roster.find, id)
+        return await asyncio.to_thread(self.roster.find, id, [berth.name for berth in self.fleet.berths])
 
     async def list(self) -> list[Listed]:
         """Every model that can be asked for."""

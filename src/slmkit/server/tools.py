@@ -70,10 +70,11 @@ class Opened:
 
 @dataclass(frozen=True)
 class Arguments:
-    """The next piece of the arguments' JSON text."""
+    """The next piece of the arguments' JSON text.   is_last: whether it closes the text."""
 
     index: int
     text: str
+    is_last: bool = False
 
 
 Part = str | Opened | Arguments  # str: text that is no call
@@ -205,7 +206,7 @@ class Parser:
                 if self._depth <= 0:
                     text, self._held = self._held[: at + 1], self._held[at + 1 :]
                     self._step = self._tail
-                    yield Arguments(self._index, text)
+                    yield Arguments(self._index, text, is_last=True)
                     return
         if self._held:
             text, self._held = self._held, ""

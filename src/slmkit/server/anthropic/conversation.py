@@ -25,10 +25,10 @@ class _Turn:
     result_of: str = ""
 
 
-def read(body: Conversation) -> tuple[tuple[Message, ...], Constraint | None]:
+def read(body: Conversation, has_system: bool = True) -> tuple[tuple[Message, ...], Constraint | None]:
     """The conversation, and what its answer must match. Neighbours of one role are one message, as Anthropic has it.
 
-    Raises RequestError.
+    has_system: as `tools.prepare` has it.   Raises RequestError.
     """
     if body.messages[-1].role == "assistant":
         raise Fault(
@@ -49,6 +49,7 @@ def read(body: Conversation) -> tuple[tuple[Message, ...], Constraint | None]:
         choice.name if isinstance(choice, ThisTool) else CHOICES[choice.type] if choice else tools.AUTO,
         not getattr(choice, "disable_parallel_tool_use", False),
         _format(body),
+        has_system,
     )
     return _joined(prepared), constraint
 

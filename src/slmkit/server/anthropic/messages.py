@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 
 from slmkit.errors import SlmError
 from slmkit.options import Options
-from slmkit.request import Request
+from slmkit.request import Constraint, Message, Request
 from slmkit.server.anthropic import conversation
 from slmkit.server.anthropic.answer import Answer
 from slmkit.server.anthropic.schema import Body, Conversation
@@ -33,8 +33,7 @@ def routes(service: Service) -> APIRouter:
 
     @router.post("/v1/messages/count_tokens")
     async def count(body: Conversation) -> dict[str, int]:
-        messages, _ = conversation.read(body)
-        messages = await with_images(messages, service)
+        messages, _ = await _read(body, service)
         async with service.model(body.model) as model:
             prompt = await asyncio.to_thread(model.render, messages)
             return {"input_tokens": len(prompt.ids)}
@@ -42,8 +41,15 @@ def routes(service: Service) -> APIRouter:
     return router
 
 
+async def _read(body: Conversation, service: Service) -> tuple[tuple[Message, ...], Constraint | None]:
+    """The conversation with its images, and what its answer must match."""
+    has_system = not body.tools or await service.has_system(body.model)
+    messages, constraint = conversation.read(body, has_system)
+    return await with_images(messages, service), constraint
+
+
 async def _request(body: Body, service: Service) -> Request:
-    messages, constraint = conversation.read(body)
+    messages, constraint = await _read(body, service)
     options = Options(
         max_tokens=body.max_tokens,
         temperature=body.temperature,
@@ -51,7 +57,7 @@ async def _request(body: Body, service: Service) -> Request:
         top_k=body.top_k,
         stop=tuple(body.stop_sequences) or None,
     )
-    return Request(messages=await with_images(messages, service), options=options, constraint=constraint)
+    return Request(messages=messages, options=options, constraint=constraint)
 
 
 def _fault(error: SlmError) -> str:

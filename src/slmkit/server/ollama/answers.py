@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -15,6 +15,7 @@ from slmkit.errors import OptionError, SlmError
 from slmkit.events import Chunk, Event, Finished, TokenInfo
 from slmkit.request import Request
 from slmkit.server.faults import ollama_body
+from slmkit.server.ollama.conversation import Calls
 from slmkit.server.ollama.logprobs import logprobs
 from slmkit.server.ollama.route import NDJSON
 from slmkit.server.ollama.schema import Asking
@@ -52,15 +53,20 @@ async def prepared(http: HttpRequest, service: Service, id: str, num_ctx: int | 
     return time.perf_counter_ns() - began
 
 
-async def reply(http: HttpRequest, service: Service, body: Asking, request: Request, part: Part) -> Response:
-    """The answer, whole or as it is made.   request: without options, which the body has."""
+async def reply(
+    http: HttpRequest, service: Service, body: Asking, request: Request, part: Part, calls: Calls | None = None
+) -> Response:
+    """The answer, whole or as it is made.
+
+    request: without options, which the body has.   calls: takes calls of tools out of the text.
+    """
     began = time.perf_counter_ns()
     options, num_ctx = parameters(body.options or {})
-    asked = replace(request, options=replace(options, logprobs=body.n_logprobs), constraint=body.constraint)
+    asked = replace(request, options=replace(options, logprobs=body.n_logprobs))
     keep = keep_alive_of(body.keep_alive)
     load_ns = await prepared(http, service, body.id, num_ctx, keep)
     events = service.answer(body.id, asked, keep)
-    wording = _Wording(body, part, began, load_ns)
+    wording = _Wording(body, part, calls, began, load_ns)
     if body.stream is False:
         return JSONResponse(wording.whole(await whole(http, gathered(events))))
     return await streamed(http, events, wording.lines, _fault, NDJSON)
@@ -87,25 +93,36 @@ async def loaded_or_unloaded(http: HttpRequest, service: Service, body: Asking, 
 class _Wording:
     """Events -> objects of the API."""
 
-    def __init__(self, body: Asking, part: Part, began: int, load_ns: int) -> None:
-        self._id, self._part, self._began, self._load_ns = body.id, part, began, load_ns
+    def __init__(self, body: Asking, part: Part, calls: Calls | None, began: int, load_ns: int) -> None:
+        self._id, self._part, self._calls, self._began, self._load_ns = body.id, part, calls, began, load_ns
         self._with_logprobs = bool(body.logprobs)
 
     async def lines(self, events: AsyncIterator[Event]) -> AsyncIterator[str]:
         async for event in events:
-            if isinstance(event, Chunk) and (event.text or self._with_logprobs):
-                yield line(self._object(event.text, event.tokens) | {"done": False})
-            elif isinstance(event, Finished):
-                yield line(self._object("", ()) | self._end(event))
+            text, calls = self._said(event)
+            tokens = event.tokens if isinstance(event, Chunk) and self._with_logprobs else ()
+            if text or calls or tokens:
+                yield line(self._object(text, tokens, calls) | {"done": False})
+            if isinstance(event, Finished):
+                yield line(self._object("") | self._end(event))
 
     def whole(self, events: list[Event]) -> dict[str, Any]:
-        chunks = [event for event in events if isinstance(event, Chunk)]
+        said = [self._said(event) for event in events]
+        calls = [call for _, some in said for call in some]
+        tokens = tuple(token for event in events if isinstance(event, Chunk) for token in event.tokens)
         finished = next(event for event in events if isinstance(event, Finished))
-        tokens = tuple(token for chunk in chunks for token in chunk.tokens)
-        return self._object("".join(chunk.text for chunk in chunks), tokens) | self._end(finished)
+        return self._object("".join(text for text, _ in said), tokens, calls) | self._end(finished)
 
-    def _object(self, text: str, tokens: tuple[TokenInfo, ...]) -> dict[str, Any]:
+    def _said(self, event: Event) -> tuple[str, list[dict[str, Any]]]:
+        """What an event adds: text, and calls if there are tools."""
+        if isinstance(event, Chunk):
+            return self._calls.push(event.text) if self._calls else (event.text, [])
+        return self._calls.flush() if isinstance(event, Finished) and self._calls else ("", [])
+
+    def _object(self, text: str, tokens: Sequence[TokenInfo] = (), calls: Sequence[Any] = ()) -> dict[str, Any]:
         facts = {"model": self._id, "created_at": now(), **self._part(text)}
+        if calls:
+            facts["message"]["tool_calls"] = calls
         return facts | {"logprobs": logprobs(tokens)} if self._with_logprobs and tokens else facts
 
     def _end(self, event: Finished) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from slmkit.catalog.installed import hub_name
 from slmkit.errors import RequestError
 from slmkit.server.faults import Fault
 from slmkit.server.ollama import progress
-from slmkit.server.ollama.chat import messages_of
+from slmkit.server.ollama.conversation import messages_of
 from slmkit.server.ollama.names import check_name
 from slmkit.server.ollama.route import JsonRoute
 from slmkit.server.ollama.schema import CopyBody, CreateBody, OfModel

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from numpy.typing import NDArray
 
-from slmkit.errors import OptionError, RequestError, UnsupportedFeature
+from slmkit.errors import OptionError, RequestError
 from slmkit.server.ollama.answers import keep_alive_of, prepared
 from slmkit.server.ollama.route import JsonRoute
 from slmkit.server.ollama.schema import EmbedBody, EmbeddingsBody
@@ -28,7 +28,7 @@ def routes(service: Service) -> APIRouter:
     async def embed(http: HttpRequest, body: EmbedBody) -> dict[str, Any]:
         began = time.perf_counter_ns()
         texts = [body.input] if isinstance(body.input, str) else body.input
-        load_ns, vectors = await _embedded(http, service, body, texts)
+        load_ns, vectors, n_tokens = await _embedded(http, service, body, texts)
         if body.dimensions is not None:
             if body.dimensions > vectors.shape[1]:
                 raise OptionError(f"dimensions is {body.dimensions}; vectors of {body.id} have {vectors.shape[1]}")
@@ -38,11 +38,12 @@ def routes(service: Service) -> APIRouter:
             "embeddings": _of_length_1(vectors).tolist(),
             "total_duration": time.perf_counter_ns() - began,
             "load_duration": load_ns,
+            "prompt_eval_count": n_tokens,
         }
 
     @router.post("/api/embeddings")
     async def embeddings(http: HttpRequest, body: EmbeddingsBody) -> dict[str, Any]:
-        _, vectors = await _embedded(http, service, body, [body.prompt] if body.prompt else [])
+        _, vectors, _ = await _embedded(http, service, body, [body.prompt] if body.prompt else [])
         return {"embedding": vectors[0].tolist() if len(vectors) else []}
 
     return router
@@ -50,24 +51,22 @@ def routes(service: Service) -> APIRouter:
 
 async def _embedded(
     http: HttpRequest, service: Service, body: EmbedBody | EmbeddingsBody, texts: list[str]
-) -> tuple[int, NDArray[np.float32]]:
-    """Nanoseconds of loading, and the vectors (texts, hidden); no texts only load the model."""
+) -> tuple[int, NDArray[np.float32], int]:
+    """Nanoseconds of loading, the vectors (texts, hidden), and how many tokens were read; no texts only load."""
     keep = keep_alive_of(body.keep_alive)
     _, num_ctx = parameters(body.options or {})
     if not all(texts):
         raise RequestError("a text to embed is empty; give at least one character")
     load_ns = await prepared(http, service, body.id, num_ctx, keep)
     if not texts:
-        return load_ns, np.zeros((0, 1), np.float32)
-    return load_ns, await whole(http, _vectors(service, body.id, texts, keep))
+        return load_ns, np.zeros((0, 1), np.float32), 0
 
+    async def embedded() -> tuple[NDArray[np.float32], int]:
+        async with service.model(body.id, keep) as model:
+            n_tokens = await asyncio.to_thread(lambda: sum(len(model.tokenize(text)) for text in texts))
+            return await asyncio.to_thread(model.embed, texts), n_tokens
 
-async def _vectors(service: Service, id: str, texts: list[str], keep: float | None) -> NDArray[np.float32]:
-    async with service.model(id, keep) as model:
-        make = getattr(model, "embed", None)
-        if make is None:
-            raise UnsupportedFeature(f"{id} cannot embed texts here; use another backend")
-        return np.asarray(await asyncio.to_thread(make, texts), np.float32)
+    return load_ns, *await whole(http, embedded())
 
 
 def _of_length_1(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -32,9 +32,9 @@ def routes(service: Service) -> APIRouter:
 def _request(body: GenerateBody) -> Request:
     prompt = body.prompt or ""
     if body.raw:  # a prompt with its control tokens, as a template would have written it
-        return Request(prompt=prompt, parse_special=True)
+        return Request(prompt=prompt, parse_special=True, constraint=body.constraint)
     system = (Message("system", body.system),) if body.system else ()
-    return Request((*system, Message("user", prompt, images_of(body.images))))
+    return Request((*system, Message("user", prompt, images_of(body.images))), constraint=body.constraint)
 
 
 def _part(text: str) -> dict[str, Any]:

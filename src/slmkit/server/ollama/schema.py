@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -100,6 +100,21 @@ class GenerateBody(Asking):
             raise Fault(400, f"raw takes the prompt as it is; leave out {'system' if self.system else 'images'}")
 
 
+class CalledFunction(Body):
+    name: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    index: int | None = None  # among the calls of its answer
+    description: str | None = None  # nothing that a model reads
+
+
+class ToolCall(Body):
+    """A call as an answer had it; ids came with later versions."""
+
+    function: CalledFunction
+    id: str | None = None
+    type: Literal["function"] | None = None
+
+
 class Turn(Body):
     """A message of /api/chat."""
 
@@ -107,15 +122,28 @@ class Turn(Body):
     content: str | None = None
     images: list[str] | None = None
     thinking: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[ToolCall] | None = None
     tool_name: str | None = None
+    tool_call_id: str | None = None
+
+
+class Function(Body):
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    strict: bool | None = None  # arguments match in either case
+
+
+class FunctionTool(Body):
+    type: Literal["function"] = "function"
+    function: Function
 
 
 class ChatBody(Asking):
     """POST /api/chat"""
 
     messages: list[Turn] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: list[FunctionTool] | None = None
 
     def refuse(self) -> None:
         super().refuse()

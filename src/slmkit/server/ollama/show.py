@@ -51,7 +51,7 @@ def _shown(listed: Listed, verbose: bool) -> dict[str, Any]:
         "system": source.system or "",
         "details": details(source),
         "model_info": _model_info(found),
-        "capabilities": ["completion", *(["vision"] if source.sees else [])],
+        "capabilities": ["completion", "tools", *(["vision"] if source.sees else [])],
         "modified_at": time_text(modified_of(listed)),
     }
     if source.examples:
