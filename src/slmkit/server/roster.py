@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from slmkit.catalog.installed import Installed, installed
-from slmkit.errors import ModelNotFound
+from slmkit.errors import ModelNotFound, SlmError
 from slmkit.untrusted import shown
+from slmkit.weights.hub import models as hub
 from slmkit.weights.named.store import find_named
+from slmkit.weights.names import hub_reference
 
 LATEST = ":latest"  # what clients of Ollama add to a name
+_HOSTS = ("hf.co/", "huggingface.co/")  # as Ollama writes names of the hub
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,35 @@ class Roster:
             return Listed(plain, self.served[plain], {})
         if named := find_named(plain):
             return Listed(named.name, named.name, {})
-        if plain in loaded:
-            return Listed(plain, plain, {})
+        path = _path_of_hub(plain)
+        for name in loaded:
+            if plain == name or (path and path == _path_of_hub(name) and not find_named(name)):
+                return Listed(self._id_of(name), name, {})
         there = self.list()
         for listed in there:
-            if plain in (listed.id, listed.id.removesuffix(LATEST)):
+            is_it = path is not None and listed.facts.get("origin") == "hub" and path == listed.facts["path"]
+            if is_it or plain in (listed.id, listed.id.removesuffix(LATEST)):
                 return listed
         names = ", ".join(listed.id for listed in there[:8])
         raise ModelNotFound(f"there is no model {shown(id)} here; there are {names}: `slm pull` fetches others")
+
+    def _id_of(self, name: str) -> str:
+        return next((id for id, served in self.served.items() if served == name), name)
+
+
+def without_host(name: str) -> str:
+    """A name of the hub as it is without the host that clients of Ollama write before it."""
+    return next((name.removeprefix(host) for host in _HOSTS if name.startswith(host)), name)
+
+
+def _path_of_hub(name: str) -> str | None:
+    """Where the model of the hub lies that has this name, in full or one of its short ones; None if it is not here."""
+    try:
+        ref = hub_reference(without_host(name))
+        path = hub.find_cached(ref) if ref else None
+    except SlmError:
+        return None
+    return str(path) if path else None
 
 
 def served_id(name: str) -> str:

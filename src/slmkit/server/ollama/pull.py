@@ -12,14 +12,12 @@ from slmkit.server.faults import Fault
 from slmkit.server.ollama import progress
 from slmkit.server.ollama.route import JsonRoute
 from slmkit.server.ollama.schema import PullBody
-from slmkit.server.roster import LATEST
+from slmkit.server.roster import LATEST, without_host
 from slmkit.server.service import Service
 from slmkit.untrusted import shown
 from slmkit.weights.hub import models as hub
 from slmkit.weights.names import hub_reference, refuse_reserved, unknown
 from slmkit.weights.telling import Progress
-
-_HOSTS = ("hf.co/", "huggingface.co/")  # as Ollama writes names of the hub
 
 
 def routes(service: Service) -> APIRouter:
@@ -31,8 +29,7 @@ def routes(service: Service) -> APIRouter:
         for field in ("insecure", "username", "password"):
             if getattr(body, field):
                 raise Fault(400, f"{field} is not supported here; leave it out", "unsupported_parameter", field)
-        name = body.id.removesuffix(LATEST)
-        name = next((name.removeprefix(host) for host in _HOSTS if name.startswith(host)), name)
+        name = without_host(body.id.removesuffix(LATEST))
 
         def work(told: Progress) -> None:
             _pull(service, name, told)
