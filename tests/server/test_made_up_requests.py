@@ -30,7 +30,7 @@ def test_no_request_that_schemathesis_makes_up_is_a_500(tmp_path):
         done = subprocess.run(
             [
                 program, "run", document, "--url", url, "--checks", "not_a_server_error,response_schema_conformance",
-                "--phases", "fuzzing", "--max-examples", "40", "--max-time", "90", "--seed", "1",
+                "--phases", "fuzzing", "--max-examples", "40", "--max-time", "45", "--seed", "1",
                 "--request-timeout", "30", "--exclude-path", PULLS, "--no-color",
             ],
             capture_output=True, text=True, timeout=300, cwd=tmp_path,
