@@ -66,3 +66,12 @@ def test_the_bundled_model_embeds(base_url):
     assert near.shape == (192,)
     assert (near == same).all()
     assert (near != far).any()
+
+
+@embeds
+@pytest.mark.parametrize("ids", [[99999], [-1], [97, 97]])
+def test_ids_of_another_tokenizer_are_refused_with_what_to_do(base_url, ids):
+    with openai.OpenAI(base_url=f"{base_url}/v1", api_key="none", max_retries=0) as client:
+        with pytest.raises(openai.BadRequestError, match=r"input\.1 .*; send the text itself") as caught:
+            ask(client, [[371], ids], model="tiny")  # 371 is "a"
+        assert caught.value.param == "input"

@@ -16,6 +16,7 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse, Response
 from numpy.typing import NDArray
 
+from slmkit.errors import RequestError, UnsupportedFeature
 from slmkit.model import Model
 from slmkit.server.bodies import JsonRoute
 from slmkit.server.faults import Fault
@@ -73,16 +74,27 @@ def _texts(model: Model, inputs: Sequence[str | list[int]]) -> tuple[list[str], 
     """The texts, and how many tokens they have.   Raises Fault for ids that are not how the model writes their text."""
     texts, n_tokens = [], 0
     for n, given in enumerate(inputs):
-        text = given if isinstance(given, str) else model.detokenize(given)
+        text = given if isinstance(given, str) else _text(model, given, n)
         ids = list(model.tokenize(text))
         if not isinstance(given, str) and ids != given:
-            message = (
-                f"input.{n} has ids that this model's tokenizer would not give for their text; send the text itself"
-            )
-            raise Fault(400, message, "invalid_value", "input")
+            raise _foreign(n, "has ids that this model's tokenizer would not give for their text")
         texts.append(text)
         n_tokens += len(ids)
     return texts, n_tokens
+
+
+def _text(model: Model, ids: list[int], n: int) -> str:
+    try:
+        return model.detokenize(ids)
+    except UnsupportedFeature:
+        raise
+    except RequestError as error:
+        raise _foreign(n, f"has ids of another tokenizer: {error}") from None
+
+
+def _foreign(n: int, why: str) -> Fault:
+    """LangChain sends such ids to every model unless told otherwise; the message is all that its users see."""
+    return Fault(400, f"input.{n} {why}; send the text itself", "invalid_value", "input")
 
 
 def _numbers(vector: NDArray[np.float32]) -> list[float]:
