@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slmkit.engine.json_schema import for_llguidance
 from slmkit.errors import RequestError
 from slmkit.untrusted import brief
 
@@ -213,10 +214,9 @@ def _grammar(constraint: Constraint) -> str:
 
     if constraint.kind in ("json", "schema"):
         schema = constraint.value if constraint.kind == "schema" else {"type": "object"}
-        own = schema.get("x-guidance", {})
-        schema = {**schema, "x-guidance": {"whitespace_pattern": WHITE_SPACE, **own} if isinstance(own, dict) else own}
         try:
-            lark = "start: %json " + json.dumps(schema, allow_nan=False)
+            told = for_llguidance(schema, {"whitespace_pattern": WHITE_SPACE})
+            lark = "start: %json " + json.dumps(told, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise RequestError(f"the constraint (schema) is no JSON ({brief(error)}); give a JSON schema") from None
     elif constraint.kind == "regex":

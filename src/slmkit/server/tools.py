@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from slmkit.engine.json_schema import for_llguidance
 from slmkit.errors import RequestError
 from slmkit.request import Constraint, Message
 from slmkit.untrusted import shown
@@ -123,7 +124,8 @@ def grammar(tools: Sequence[Tool], choice: str = AUTO, parallel: bool = True, an
             rf"opened[lazy]: /(.|\n)*{OPEN}/",  # ends where the tag does for the first time
         ]
     else:
-        rules += [f'start: plain | "{OPEN}" call {more}', f"plain: %json {json.dumps(_schema_of(answer))}"]
+        schema = for_llguidance(_schema_of(answer), {})
+        rules += [f'start: plain | "{OPEN}" call {more}', f"plain: %json {json.dumps(schema)}"]
     each = " | ".join(f"f{n}" for n in range(len(tools)))
     rules += [f'call: NL? ({each}) NL? "{CLOSE}"', r"NL: /\n/", r"GAP: /\n?/"]
     for n, tool in enumerate(tools):
@@ -306,7 +308,7 @@ def _with_text(messages: tuple[Message, ...], text: str, has_system: bool) -> tu
 def _arguments_schema(tool: Tool) -> dict[str, Any]:
     """Closed where nothing else was said: a model that was not trained for it would make up more."""
     schema = {"type": "object", "properties": {}, "additionalProperties": False, **tool.parameters}
-    return {**schema, "x-guidance": SPACING}
+    return for_llguidance({**schema, "x-guidance": {}}, SPACING)
 
 
 def _schema_of(answer: Constraint) -> Mapping[str, Any]:
