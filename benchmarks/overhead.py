@@ -6,7 +6,7 @@ Clients ask /v1/chat/completions for streams, all at the same moment. Three thin
 same conversations, of which every answer has all its tokens:
 
 - forward: the bare model on a batch of that many sequences, one token each; nothing but `hidden` and `logits`.
-- engine: a step of the same batch through the Python API, whose events are read once all is over.
+- engine: a step of the same batch through the Python API, where one answer alone is read as it comes.
 - server: a step of `slm serve`, a process of its own, while a client process reads the streams from raw sockets.
 
 A step of the last two is the time in which all answers grow by a token, from the moment when the last of them has
@@ -32,7 +32,7 @@ import slmkit
 from slmkit.engine.scheduler import schedule
 from slmkit.engine.sequence import Sequence
 from slmkit.engine.step import assemble
-from slmkit.events import Finished
+from slmkit.events import Chunk, Finished
 
 
 @dataclass(frozen=True)
@@ -123,14 +123,10 @@ def forward(model: slmkit.Model, cases: list[Case]) -> float:
 
 def engine(model: slmkit.Model, cases: list[Case]) -> float:
     """Seconds of a step of the engine alone."""
-    times: list[list[float]] = [[] for _ in cases]
     started = [model.events(case.request) for case in cases]
-    for events, own in zip(started, times, strict=True):
-        events.listen(lambda own=own: own.append(time.perf_counter()))  # type: ignore[attr-defined]
-    for events in started:
-        for _ in events:
-            pass
-    return pace([own[:-2] for own in times])  # without Finished and the end
+    last = [time.perf_counter() for event in started[-1] if isinstance(event, Chunk)]
+    ends = [(events, event.timing) for events in started[:-1] for event in events if isinstance(event, Finished)]
+    return pace(last, min(events.job.started + timing.total_s for events, timing in ends))  # type: ignore[attr-defined]
 
 
 class Stream(asyncio.Protocol):
@@ -161,16 +157,15 @@ async def streams(port: int, model: str, cases: list[Case]) -> float:
     loop = asyncio.get_running_loop()
     await asyncio.gather(*(loop.create_connection(lambda s=stream: s, "127.0.0.1", port) for stream in asked))
     await asyncio.gather(*(stream.ended for stream in asked))
-    return pace([stream.times for stream in asked])
+    times = [stream.times for stream in asked]
+    return pace(max(times, key=min), min(map(max, times)))
 
 
-def pace(times: list[list[float]]) -> float:
-    """Seconds from piece to piece of the answer that began last, until the first one ends.
-
-    times: when the pieces of each answer came.
-    """
-    over = min(own[-1] for own in times)
-    inside = [each for each in max(times, key=lambda own: own[0]) if each <= over]
+def pace(last: list[float], over: float) -> float:
+    """Seconds from piece to piece.   last: when those of the answer came that began last.   over: when one ends."""
+    inside = [each for each in last if each <= over]
+    if len(inside) < len(last) / 2:
+        raise SystemExit("the answers were hardly under way together; ask for more --tokens")
     return (inside[-1] - inside[0]) / (len(inside) - 1)
 
 
