@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 F32 = NDArray[np.float32]
 Layers = Callable[[F32, Step, F32, F32], F32]
 
-MOST_ROWS = 32  # of more, Python's share is too small to show
+MOST_ROWS = 16  # of more, Python's share is too small to show
 MOST_RECORDINGS = 16
 
 

@@ -87,11 +87,8 @@ def line(data: Any) -> str:
     return dumps(data) + "\n"
 
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
 def dumps(data: Any) -> str:
-    return _ENCODER.encode(data)
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 async def _gone(http: HttpRequest) -> None:
