@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, overload
@@ -262,23 +262,18 @@ def _texts(events: Events) -> Iterator[str]:
 
 async def _arriving(events: Any) -> AsyncIterator[Event]:
     """Events as they come. Backends that cannot call back have a thread wait for each."""
-    if not hasattr(events, "listen"):
+    if not hasattr(events, "heard"):
         while (event := await asyncio.to_thread(next, events, None)) is not None:
             yield event
         return
-    arrived, loop = asyncio.Event(), asyncio.get_running_loop()
-
-    def wake() -> None:
-        with suppress(RuntimeError):  # the loop was closed: nobody reads any more
-            loop.call_soon_threadsafe(arrived.set)
-
-    events.listen(wake)
-    while not events.ended:
-        arrived.clear()
-        for event in events.ready():
-            yield event
-        if not events.ended:
-            await arrived.wait()
+    arrived = asyncio.Event()
+    with events.heard(arrived.set):
+        while not events.ended:
+            arrived.clear()
+            for event in events.ready():
+                yield event
+            if not events.ended:
+                await arrived.wait()
 
 
 _OPTION_NAMES = {f.name for f in fields(Options)}

@@ -69,7 +69,7 @@ def answer(job: Job) -> Answer:
 def events(job: Job) -> list[Any]:
     """The events of an ended job; its error is raised."""
     found = []
-    while (item := job.outbox.get(wait=False)) is not None:
+    while (item := job.outbox.get_nowait()) is not None:
         if isinstance(item, BaseException):
             raise item
         found.append(item)

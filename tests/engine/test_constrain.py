@@ -18,6 +18,7 @@ from test_beam import chain
 
 import slmkit
 import tiny
+from guides import follows
 from slmkit import Constraint
 from slmkit.engine.constrain import MOST_CHARS, Vocabulary
 from slmkit.errors import OptionError, RequestError
@@ -215,15 +216,8 @@ def tiktoken(tmp_path_factory) -> Tokenizer:
 
 
 def follow(words: Vocabulary, constraint: Constraint, ids: list[int], *, continues: bool) -> bool:
-    """Whether each id was allowed where it stands; the guide has gone along."""
-    guide = words.guide(constraint, continues=continues)
-    for id in ids:
-        guide.prepare()
-        if not guide.may_follow[id]:
-            return False
-        guide.take(id)
-    guide.prepare()
-    return guide.can_end
+    """Whether the ids are an answer that matches."""
+    return follows(words.guide(constraint, continues=continues), ids)
 
 
 @pytest.mark.parametrize("name", ["phi3", "tiktoken"])

@@ -7,6 +7,7 @@ import json
 import pytest
 
 import slmkit
+from guides import follows
 from slmkit import Constraint
 from slmkit.engine.constrain import Vocabulary
 from slmkit.errors import RequestError
@@ -24,13 +25,7 @@ def words():
 
 def matches(words: Vocabulary, schema: dict, text: str, constraint: Constraint | None = None) -> bool:
     guide = words.guide(constraint or Constraint("schema", schema), continues=not words.tokenizer.strips_first_space)
-    for id in words.tokenizer.encode(text):
-        guide.prepare()
-        if not guide.may_follow[id]:
-            return False
-        guide.take(id)
-    guide.prepare()
-    return guide.can_end
+    return follows(guide, words.tokenizer.encode(text))
 
 
 def pattern(of: str) -> dict:

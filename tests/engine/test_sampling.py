@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from slmkit.engine.sampling import (
     biased,
-    candidates,
     choose,
     count_penalized,
     likeliest,
     log_softmax,
+    probabilities,
     processed,
     random_numbers,
     repetition_penalized,
@@ -38,6 +38,11 @@ def plain_candidates(logits, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
     kept = [i for i in range(len(order)) if math.fsum(p[:i]) < top_p or i == 0]
     kept = [i for i in kept if p[i] >= min_p * p[0]]
     return [order[i] for i in kept], [p[i] / math.fsum(p[j] for j in kept) for i in kept]
+
+
+def candidates(row, options):
+    p = probabilities(row, options)
+    return likeliest(row, len(p)), p
 
 
 @given(rows, st.sampled_from([0.1, 0.7, 1.0, 3.0]), st.integers(0, 13), st.sampled_from([0.0, 0.3, 0.55, 0.95, 1.0]),

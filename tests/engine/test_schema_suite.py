@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import slmkit
+from guides import follows
 from json_schema_suite import Case, cases, is_valid
 from slmkit import Constraint
 from slmkit.engine.constrain import Guide, Vocabulary
@@ -47,14 +48,7 @@ def sorted_cases(words) -> tuple[list[tuple[Case, Guide]], list[tuple[Case, Requ
 
 def matches(words: Vocabulary, guide: Guide, text: str) -> bool:
     """Whether a whole text could be an answer. The guide stays as it is."""
-    guide = guide.fork()
-    for id in words.tokenizer.encode(text):
-        guide.prepare()
-        if not guide.may_follow[id]:
-            return False
-        guide.take(id)
-    guide.prepare()
-    return guide.can_end
+    return follows(guide.fork(), words.tokenizer.encode(text))
 
 
 def dice(tokenizer, seed: int):

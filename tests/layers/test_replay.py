@@ -62,7 +62,7 @@ def test_every_architecture_without_experts_is_recorded(architecture, rows, tmp_
     runner = Runner(write(tmp_path / "model"), native.kernel_sets()[0], "q4", "q8", 64)
     make = step if architecture == "phi3small" else vision_step
     for first in (5, 40):
-        again, plain = both(runner.model, *make(runner, list(range(first, first + 20)), rows))
+        again, plain = both(runner.model, *make(runner, list(range(first, first + MOST_ROWS)), rows))
         assert again.any()
         np.testing.assert_array_equal(again, plain)
     assert len(runner.model.run_layers._by_shape) == 1

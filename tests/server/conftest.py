@@ -10,6 +10,7 @@ import httpx
 import pytest
 from scripted import ScriptedBackend, ScriptedService
 
+import slmkit
 from live_server import running
 from slmkit.options import LoadOptions
 from slmkit.server.service import Service
@@ -20,6 +21,13 @@ from slmkit.server.settings import ServeOptions
 def base_url() -> Iterator[str]:
     with running(Service(("tiny",), ServeOptions(), LoadOptions(ctx=1024))) as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Iterator[slmkit.Model]:
+    """The bundled model in this process."""
+    with slmkit.load("tiny", ctx=1024) as model:
+        yield model
 
 
 @pytest.fixture

@@ -166,7 +166,7 @@ def test_gauges_tell_what_the_engine_does_now():
     body = {"model": "tiny", "max_tokens": 900, "stream": True, "messages": [{"role": "user", "content": "Long"}]}
     with running(SlowService()) as url, httpx.Client(base_url=url, timeout=60) as client:
         with client.stream("POST", "/v1/messages", json=body) as reply:
-            lines = reply.iter_lines()  # which ends the stream when it goes
+            lines = reply.iter_lines()  # held: httpx closes the connection with it, and the answer would end
             next(line for line in lines if "delta" in line)
             during = metrics(client)
         assert during["num_requests_running"][model] == during["vllm:num_requests_running"][model] == 1

@@ -10,8 +10,6 @@ import pytest
 from jsonschema import validate
 from pydantic import BaseModel, Field
 
-import slmkit
-
 pytestmark = pytest.mark.slow
 
 ASK = "Tell me a story about a cat."
@@ -41,14 +39,8 @@ def chat(langchain, at_server):
     return langchain.ChatOllama(**at_server, temperature=0, num_predict=12, validate_model_on_init=True)
 
 
-@pytest.fixture(scope="module")
-def model():
-    with slmkit.load("tiny", ctx=1024) as model:
-        yield model
-
-
-def test_an_answer_is_the_one_of_python(chat, model):
-    ours = model.chat(ASK, temperature=0, max_tokens=12)
+def test_an_answer_is_the_one_of_python(chat, tiny):
+    ours = tiny.chat(ASK, temperature=0, max_tokens=12)
     theirs = chat.invoke(ASK)
     assert theirs.content == ours.text != ""
     assert theirs.response_metadata["done_reason"] == "length"
@@ -64,10 +56,10 @@ def test_a_stream_adds_up_to_the_answer_and_tells_its_tokens(chat):
     assert [count["output_tokens"] for count in counts] == [12]
 
 
-def test_a_conversation_is_read_whole(chat, model):
+def test_a_conversation_is_read_whole(chat, tiny):
     said = [("system", "You are a pirate."), ("human", "Hi"), ("ai", "Ahoy!"), ("human", "Who are you?")]
     roles = {"system": "system", "human": "user", "ai": "assistant"}
-    ours = model.chat([{"role": roles[role], "content": text} for role, text in said], temperature=0, max_tokens=12)
+    ours = tiny.chat([{"role": roles[role], "content": text} for role, text in said], temperature=0, max_tokens=12)
     assert chat.invoke(said).content == ours.text
 
 
@@ -83,15 +75,15 @@ def test_a_class_is_filled_in(langchain, at_server):
     assert isinstance(found, Person)  # pydantic has checked its bounds
 
 
-def test_a_prompt_is_answered_whole_and_streamed(langchain, at_server, model):
+def test_a_prompt_is_answered_whole_and_streamed(langchain, at_server, tiny):
     llm = langchain.OllamaLLM(**at_server, temperature=0, num_predict=12)
-    assert llm.invoke(ASK) == "".join(llm.stream(ASK)) == model.chat(ASK, temperature=0, max_tokens=12).text
+    assert llm.invoke(ASK) == "".join(llm.stream(ASK)) == tiny.chat(ASK, temperature=0, max_tokens=12).text
 
 
-def test_texts_become_the_vectors_of_python(langchain, at_server, model):
+def test_texts_become_the_vectors_of_python(langchain, at_server, tiny):
     embeddings = langchain.OllamaEmbeddings(**at_server)
     theirs = np.array(embeddings.embed_documents(["a cat", "a small dog"]))
-    ours = model.embed(["a cat", "a small dog"])
+    ours = tiny.embed(["a cat", "a small dog"])
     # /api/embed makes them of length 1, in float32: one rounding of each number, and one of the length
     np.testing.assert_allclose(theirs, ours / np.linalg.norm(ours, axis=1, keepdims=True), rtol=1e-6)
     assert embeddings.embed_query("a cat") == list(theirs[0])

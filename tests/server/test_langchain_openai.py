@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, Field
 
-import slmkit
-
 pytestmark = pytest.mark.slow
 
 ASK = "Tell me a story about a cat."
@@ -43,14 +41,8 @@ def chat(langchain, at_server):
     return langchain.ChatOpenAI(**at_server, temperature=0, max_tokens=100)
 
 
-@pytest.fixture(scope="module")
-def model():
-    with slmkit.load("tiny", ctx=1024) as model:
-        yield model
-
-
-def test_an_answer_is_the_one_of_python(chat, model):
-    ours = model.chat(ASK, temperature=0, max_tokens=12)
+def test_an_answer_is_the_one_of_python(chat, tiny):
+    ours = tiny.chat(ASK, temperature=0, max_tokens=12)
     theirs = chat.invoke(ASK, max_tokens=12)
     assert theirs.content == ours.text != ""
     assert theirs.response_metadata["finish_reason"] == "length"
@@ -66,10 +58,10 @@ def test_a_stream_adds_up_to_the_answer_and_tells_its_tokens(chat):
     assert [count["output_tokens"] for count in counts] == [whole.usage_metadata["output_tokens"]]
 
 
-def test_a_conversation_is_read_whole(chat, model):
+def test_a_conversation_is_read_whole(chat, tiny):
     said = [("system", "You are a pirate."), ("human", "Hi"), ("ai", "Ahoy!"), ("human", "Who are you?")]
     roles = {"system": "system", "human": "user", "ai": "assistant"}
-    ours = model.chat([{"role": roles[role], "content": text} for role, text in said], temperature=0, max_tokens=12)
+    ours = tiny.chat([{"role": roles[role], "content": text} for role, text in said], temperature=0, max_tokens=12)
     assert chat.invoke(said, max_tokens=12).content == ours.text
 
 
@@ -114,11 +106,11 @@ def test_responses(langchain, at_server, chat):
     assert answer.text == chat.invoke(ASK, max_tokens=12).content
 
 
-def test_texts_become_the_vectors_of_python(langchain, at_server, model):
+def test_texts_become_the_vectors_of_python(langchain, at_server, tiny):
     embeddings = langchain.OpenAIEmbeddings(**at_server, check_embedding_ctx_length=False)
     theirs = embeddings.embed_documents(["a cat", "a small dog"])
     # Vectors come as numbers or as base64 of float32; both keep every bit.
-    np.testing.assert_array_equal(np.array(theirs, np.float32), model.embed(["a cat", "a small dog"]))
+    np.testing.assert_array_equal(np.array(theirs, np.float32), tiny.embed(["a cat", "a small dog"]))
     assert embeddings.embed_query("a cat") == theirs[0]
 
 

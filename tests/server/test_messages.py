@@ -10,7 +10,6 @@ import httpx
 import pytest
 from scripted import ScriptedBackend, ScriptedService
 
-import slmkit
 from live_server import running
 
 ASK = [{"role": "user", "content": "Tell me a story about a dog."}]
@@ -21,12 +20,6 @@ PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 def client(base_url):
     with anthropic.Anthropic(base_url=base_url, api_key="none", max_retries=0) as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    with slmkit.load("tiny", ctx=1024) as model:
-        yield model
 
 
 def ask(http, **fields):

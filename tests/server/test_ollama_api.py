@@ -76,7 +76,6 @@ def test_a_body_is_json_whatever_curl_calls_it(http):
 
 
 def test_chat_is_the_same_as_in_python_and_reads_what_was_said(client, base_url):
-    import slmkit
 
     talk = [
         {"role": "system", "content": "Be brief."},
@@ -110,8 +109,6 @@ def test_the_system_message_is_read(client):
 
 
 def test_options_are_those_of_python_by_ollamas_names(client):
-    import slmkit
-
     options = {"temperature": 0.9, "top_k": 20, "top_p": 0.8, "min_p": 0.01, "seed": 7, "num_predict": 20,
                "repeat_penalty": 1.3, "repeat_last_n": 8, "presence_penalty": 0.5, "frequency_penalty": 0.25,
                "stop": ["."], "num_ctx": 512, "num_gpu": 0, "num_thread": 2}  # fmt: skip
@@ -341,7 +338,6 @@ def test_files_are_sent_checked_and_made_a_model(client, http, tmp_path):
 
 
 def test_a_gguf_file_that_was_sent_answers_and_goes_with_its_model(client, tmp_path):
-    import slmkit
     from slmkit.export import export_gguf
     from slmkit.ops.choose import choose
     from slmkit.sources.find import open_source
@@ -379,11 +375,10 @@ def test_pull_finds_what_is_here_and_says_what_is_not(client, http):
     refused(http.request("DELETE", "/api/delete", json={"model": "tiny"}), "tiny")
 
 
-def test_embeddings_are_of_length_1(client, http):
+def test_embeddings_are_of_length_1(client, http, tiny):
     answer = client.embed("tiny", ["A dog.", "A cat."])
     found = answer.embeddings
-    with slmkit.load("tiny") as tiny:
-        assert answer.prompt_eval_count == len(tiny.tokenize("A dog.")) + len(tiny.tokenize("A cat."))
+    assert answer.prompt_eval_count == len(tiny.tokenize("A dog.")) + len(tiny.tokenize("A cat."))
     assert [round(math.sqrt(sum(x * x for x in vector)), 4) for vector in found] == [1.0, 1.0]
     assert len(client.embed("tiny", "A dog.", dimensions=8).embeddings[0]) == 8
     assert len(client.embeddings("tiny", "A dog.").embedding) == len(found[0])

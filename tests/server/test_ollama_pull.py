@@ -79,3 +79,10 @@ def test_a_repository_that_is_not_there_is_404(client):
         client.pull("nobody/nothing")
     assert caught.value.status_code == 404
     assert "nobody/nothing" in caught.value.error
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "hf.co//etc/passwd", "../x", "./x.gguf"])
+def test_a_pull_names_no_path(client, name):
+    with pytest.raises(ollama.ResponseError) as caught:
+        client.pull(name)
+    assert (caught.value.status_code, "is a path, and no request names one" in caught.value.error) == (404, True)

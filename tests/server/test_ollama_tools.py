@@ -89,17 +89,26 @@ def test_results_go_back_in_order_by_name_or_by_id():
         {"role": "tool", "content": "second", "tool_name": "two"},
         {"role": "tool", "content": "first"},
     ]
+    again = [
+        {"role": "assistant", "content": "", "tool_calls": [call("four", id="x"), call("five", id="x")]},
+        {"role": "tool", "content": "fourth", "tool_call_id": "x"},
+        {"role": "tool", "content": "fifth", "tool_call_id": "x"},
+    ]
     backend, server = served(["Fine."], has_system=False)
     with server as url:
-        body = {"model": "scripted", "messages": turns, "tools": [WEATHER], "stream": False}
+        body = {"model": "scripted", "messages": turns + again, "tools": [WEATHER], "stream": False}
         assert httpx.post(f"{url}/api/chat", json=body).status_code == 200
-    first, said, results = backend.asked[0].messages
+    first, said, results, _, others = backend.asked[0].messages
     assert first.content.startswith("You can call these functions")  # the template has no place for a system message
     assert said.content.count("<tool_call>") == 3
     assert results.content.splitlines() == [
         '<tool_response>"three": third</tool_response>',
         '<tool_response>"two": second</tool_response>',
         '<tool_response>"one": first</tool_response>',
+    ]
+    assert others.content.splitlines() == [  # an id that comes twice is no key
+        '<tool_response>"four": fourth</tool_response>',
+        '<tool_response>"five": fifth</tool_response>',
     ]
 
 

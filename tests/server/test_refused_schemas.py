@@ -21,3 +21,10 @@ def test_schemas_of_the_official_suite_with_unknown_keywords_are_a_400(http, fil
             assert "the constraint (schema) cannot be used: " in answer.json()["error"]["message"]
             checked += 1
     assert checked >= 4
+
+
+def test_a_schema_that_is_none_is_a_400_in_its_own_words(http):
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"format": "date", "allOf": 5}}}
+    asked = {"model": "tiny", "messages": [{"role": "user", "content": "Hm"}], "response_format": form}
+    answer = http.post("/v1/chat/completions", json=asked)
+    assert (answer.status_code, "allOf must be an array" in answer.json()["error"]["message"]) == (400, True)

@@ -84,8 +84,8 @@ def _narrowed(schema: Any) -> Any:
             made[keyword] = _narrowed(value)
     _check_count(schema)
     format = schema.get("format")
-    if isinstance(format, str) and format in _FORMATS:
-        made["allOf"] = [*made.get("allOf", []), *_FORMATS[format]]
+    if isinstance(format, str) and format in _FORMATS and isinstance(others := made.get("allOf", []), list):
+        made["allOf"] = [*others, *_FORMATS[format]]
     return made
 
 

@@ -1,4 +1,4 @@
-"""What one job has to tell, between the engine's thread and whoever reads."""
+"""What jobs have to tell, between the engine's thread and whoever reads."""
 
 from __future__ import annotations
 
@@ -8,28 +8,43 @@ from typing import TYPE_CHECKING
 from slmkit.events import Event
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
 Item = Event | BaseException | None  # None: the job has ended; an exception: it has failed
+Outbox = queue.SimpleQueue[Item]
 
 
-class Outbox:
-    """A queue that also wakes a reader who cannot wait in it, such as an asyncio loop."""
+class Listeners:
+    """Readers that cannot wait in an outbox, as they share an asyncio loop: a step wakes all of a loop by one call.
+
+    One call each would have the loop's thread and the engine's take the interpreter from each other all the time.
+    """
 
     def __init__(self) -> None:
-        self._items: queue.SimpleQueue[Item] = queue.SimpleQueue()
-        self._wake: Callable[[], None] | None = None
+        self._by_loop: dict[AbstractEventLoop, dict[Outbox, Callable[[], None]]] = {}
 
-    def put(self, item: Item) -> None:
-        """Add an item, and wake the listener."""
-        self._items.put(item)
-        if self._wake is not None:
-            self._wake()
+    def add(self, loop: AbstractEventLoop, outbox: Outbox, wake: Callable[[], None]) -> None:
+        """Have the loop, which is the caller's, call `wake` after every step that left something in the outbox."""
+        self._by_loop.setdefault(loop, {})[outbox] = wake
 
-    def get(self, wait: bool = True) -> Item:
-        """The oldest item.   Raises queue.Empty if there is none and wait is not set."""
-        return self._items.get(block=wait)
+    def remove(self, loop: AbstractEventLoop, outbox: Outbox) -> None:
+        """Undo `add`."""
+        readers = self._by_loop.get(loop, {})
+        readers.pop(outbox, None)
+        if not readers:
+            self._by_loop.pop(loop, None)
 
-    def listen(self, wake: Callable[[], None]) -> None:
-        """Call `wake` after every later put, in the thread that puts."""
-        self._wake = wake
+    def tell(self) -> None:
+        """In the engine's thread: a step is over."""
+        for loop, readers in tuple(self._by_loop.items()):
+            try:
+                loop.call_soon_threadsafe(_wake, readers)
+            except RuntimeError:  # the loop was closed: nobody reads any more
+                self._by_loop.pop(loop, None)
+
+
+def _wake(readers: dict[Outbox, Callable[[], None]]) -> None:
+    for outbox, wake in tuple(readers.items()):
+        if not outbox.empty():
+            wake()

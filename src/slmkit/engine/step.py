@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,9 +96,10 @@ class Engine:
                 work.sequence.note_read(work.count, self.cache)
             if self.prompts:
                 self.prompts.note()
+            # NaN shows in a row's maximum too; -inf is the logit of an id that is never chosen
+            rows = zip(logits, np.isfinite(logits.max(axis=1, initial=-np.inf)).tolist(), strict=True)
             for job, work in complete:
-                rows, logits = np.split(logits, [1 + len(work.draft)])
-                self._accept_all(job, work, rows)
+                self._accept_all(job, work, list(islice(rows, 1 + len(work.draft))))
         self._close_finished()
         self.counts.steps += 1
         self.counts.running = sum(any(s.n_cached for s in job.live) for job in self.jobs)
@@ -176,18 +177,21 @@ class Engine:
     def _owner(self, sequence: Sequence) -> Job:
         return next(job for job in self.jobs if sequence in job.live)
 
-    def _accept_all(self, job: Job, work: Work, rows: F32) -> None:
-        """Hand over the row after the last id, and those of the draft as long as the choices agree with it."""
+    def _accept_all(self, job: Job, work: Work, rows: list[tuple[F32, bool]]) -> None:
+        """Hand over the row after the last id, and those of the draft as long as the choices agree with it.
+
+        rows: with each, whether it is what a model should make.
+        """
         sequence = work.sequence
         sequence.draft = list(work.draft)
         sequence.n_drafted += len(work.draft)
-        for row in rows:
-            self._accept(job, sequence, row)
+        for row, is_sound in rows:
+            self._accept(job, sequence, row, is_sound)
             if sequence.n_cached < len(sequence.ids):  # the choice was another, or ended the answer
                 break
         sequence.drop_draft(self.cache)
 
-    def _accept(self, job: Job, sequence: Sequence, row: F32) -> None:
+    def _accept(self, job: Job, sequence: Sequence, row: F32, is_sound: bool) -> None:
         if job not in self.jobs:
             return  # an earlier row of this step ended it
         before = job.n_generated
@@ -198,7 +202,7 @@ class Engine:
             self.counts.prompt_tokens += sequence.n_prompt
             self.counts.reused_tokens += sequence.n_reused
         try:
-            if not np.isfinite(row.max()):  # NaN shows there too; -inf is the logit of an id that is never chosen
+            if not is_sound:
                 raise ModelError("the model's logits are not all finite numbers; fetch its weights again")
             job.accept(sequence, row, self.cache)
         except BaseException as error:  # the caller's own functions run in there: theirs is the only job that ends

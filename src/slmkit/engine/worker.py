@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import queue
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 
 from slmkit.engine.beam import BeamJob
 from slmkit.engine.job import Job, Task
+from slmkit.engine.outbox import Listeners
 from slmkit.engine.reading import EmbedJob
 from slmkit.engine.sample import SampleJob
 from slmkit.errors import Busy, RequestError, RuntimeFailure
@@ -42,6 +45,7 @@ class Worker:
         self._engine: Engine | None = engine  # None once closed
         self._counts, self._most, self._n_taken = engine.counts, most, 0
         self._inbox: Inbox = queue.SimpleQueue()
+        self.listeners = Listeners()
         self._last_words: list[Exception] = []
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -57,7 +61,10 @@ class Worker:
                 raise RequestError("a processor or scorer asked its own model, which waits for it; use a second model")
             if self._thread is None:
                 self._thread = threading.Thread(
-                    target=_run, args=(self._engine, self._inbox, self._last_words), name="slmkit-engine", daemon=True
+                    target=_run,
+                    args=(self._engine, self._inbox, self.listeners, self._last_words),
+                    name="slmkit-engine",
+                    daemon=True,
                 )
                 self._thread.start()
                 _RUNNING.add(self)
@@ -127,13 +134,15 @@ def _close_all() -> None:
         worker.close()
 
 
-def _run(engine: Engine, inbox: Inbox, last_words: list[Exception]) -> None:
+def _run(engine: Engine, inbox: Inbox, listeners: Listeners, last_words: list[Exception]) -> None:
     while _take_in(engine, inbox):
         try:
             engine.step()
         except BaseException as error:  # whoever is waiting must hear of it, and the next request gets its chance
             engine.fail(f"a step failed ({type(error).__name__}: {error}); try a smaller request, or report it", error)
+        listeners.tell()
     engine.fail("the model was closed while it answered; load it again")
+    listeners.tell()
     try:
         engine.close()
     except Exception as error:
@@ -171,13 +180,19 @@ class Events(Iterator[Event]):
         """The events that can be had without waiting; `ended` says whether there will be more."""
         while not self.ended:
             try:
-                yield self._event(self.job.outbox.get(wait=False))
+                yield self._event(self.job.outbox.get_nowait())
             except (queue.Empty, StopIteration):
                 return
 
-    def listen(self, wake: Callable[[], None]) -> None:
-        """Call `wake` in the engine's thread whenever there is something more for `ready`."""
-        self.job.outbox.listen(wake)
+    @contextmanager
+    def heard(self, wake: Callable[[], None]) -> Iterator[None]:
+        """Meanwhile the running asyncio loop calls `wake` after each step that has something more for `ready`."""
+        loop = asyncio.get_running_loop()
+        self._worker.listeners.add(loop, self.job.outbox, wake)
+        try:
+            yield
+        finally:
+            self._worker.listeners.remove(loop, self.job.outbox)
 
     def close(self) -> None:
         """Cancel: the job ends before the engine's next step, and nothing more comes of it."""

@@ -87,8 +87,11 @@ def line(data: Any) -> str:
     return dumps(data) + "\n"
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 def dumps(data: Any) -> str:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(data)
 
 
 async def _gone(http: HttpRequest) -> None:

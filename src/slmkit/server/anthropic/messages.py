@@ -14,6 +14,7 @@ from slmkit.request import Constraint, Message, Request
 from slmkit.server.anthropic import conversation
 from slmkit.server.anthropic.answer import Answer
 from slmkit.server.anthropic.schema import Body, Conversation
+from slmkit.server.bodies import JsonRoute
 from slmkit.server.faults import anthropic_body
 from slmkit.server.images import with_images
 from slmkit.server.replies import gathered, sse, streamed, whole
@@ -22,7 +23,7 @@ from slmkit.server.service import Service
 
 def routes(service: Service) -> APIRouter:
     """The endpoints of Anthropic's API."""
-    router = APIRouter()
+    router = APIRouter(route_class=JsonRoute)
 
     @router.post("/v1/messages")
     async def create(body: Body, http: HttpRequest) -> Response:

@@ -34,7 +34,7 @@ def messages_of(turns: Sequence[Turn]) -> tuple[Message, ...]:
 
 def _turns(given: Sequence[Turn]) -> list[tools.Turn]:
     found: list[tools.Turn] = []
-    waiting: list[Call] = []  # calls without a result as yet
+    waiting: list[tuple[str | None, Call]] = []  # calls without a result as yet, each with the id that it came with
     for at, turn in enumerate(given):
         (message,) = messages_of([turn])
         for name, value, role in (
@@ -44,28 +44,25 @@ def _turns(given: Sequence[Turn]) -> list[tools.Turn]:
         ):
             if value and turn.role != role:
                 raise RequestError(f"messages.{at}.{name} is for messages of the {role}; leave it out")
-        calls = tuple(
-            Call(call.id or f"{at}.{n}", call.function.name, dumps(call.function.arguments))
+        calls = [
+            (call.id, Call(f"{at}.{n}", call.function.name, dumps(call.function.arguments)))
             for n, call in enumerate(turn.tool_calls or ())
-        )
+        ]
         waiting += calls
-        result_of = ""
-        if turn.role == "tool":
-            result_of = _answered(turn, waiting, at)
-            waiting = [call for call in waiting if call.id != result_of]
-        found.append(tools.Turn(message, calls, result_of))
+        result_of = waiting.pop(_answered(turn, waiting, at))[1].id if turn.role == "tool" else ""
+        found.append(tools.Turn(message, tuple(call for _, call in calls), result_of))
     return found
 
 
-def _answered(turn: Turn, waiting: Sequence[Call], at: int) -> str:
-    """The id of the call that a tool's message is the result of.   Raises RequestError."""
-    for call in waiting:
-        if (not turn.tool_call_id or call.id == turn.tool_call_id) and turn.tool_name in (None, "", call.name):
-            return call.id
-    named = f" of {shown(turn.tool_name)}" if turn.tool_name else ""
+def _answered(turn: Turn, waiting: Sequence[tuple[str | None, Call]], at: int) -> int:
+    """Which of the calls a tool's message is the result of.   Raises RequestError."""
+    for n, (id, call) in enumerate(waiting):
+        if turn.tool_call_id in (None, "", id) and turn.tool_name in (None, "", call.name):
+            return n
+    named = "".join(f" {shown(name)}" for name in (turn.tool_name, turn.tool_call_id) if name)
     raise RequestError(
-        f"messages.{at} is the result{named} of a tool, and no call{named} before it waits for one; give the "
-        "assistant's message with its tool_calls, too"
+        f"messages.{at} is the result of a tool, and no call{named} before it waits for one; give the assistant's "
+        "message with its tool_calls, too"
     )
 
 

@@ -16,8 +16,10 @@ from slmkit.server.roster import LATEST, without_host
 from slmkit.server.service import Service
 from slmkit.untrusted import shown
 from slmkit.weights.hub import models as hub
-from slmkit.weights.names import hub_reference, refuse_reserved, unknown
+from slmkit.weights.names import hub_reference, is_path, refuse_reserved, unknown
 from slmkit.weights.telling import Progress
+
+_ACCEPTED = "short names such as phi3.5, and owner/name[:QUANTIZATION]"
 
 
 def routes(service: Service) -> APIRouter:
@@ -54,7 +56,9 @@ def _pull(service: Service, name: str, told: Progress) -> None:
             service.roster.find(name)  # what is here needs no fetching
             return
         except ModelNotFound:
+            if ref is None and is_path(name):
+                raise ModelNotFound(f"{shown(name)} is a path, and no request names one; give {_ACCEPTED}") from None
             if ref is None:
-                raise unknown(name, "short names such as phi3.5, and owner/name[:QUANTIZATION]") from None
+                raise unknown(name, _ACCEPTED) from None
             raise Fault(403, f"{shown(name)} is not here, and the server fetches nothing (--offline)") from None
     hub.pull(ref, told, None, architecture)

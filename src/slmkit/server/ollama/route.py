@@ -12,10 +12,12 @@ from starlette.datastructures import Headers
 from starlette.routing import Match
 from starlette.types import Scope
 
+from slmkit.server import bodies
+
 NDJSON = "application/x-ndjson"
 
 
-class JsonRoute(APIRoute):
+class JsonRoute(bodies.JsonRoute):
     """Takes a body as JSON whatever its Content-Type says: `curl -d` calls it a form, and Ollama's manual uses that."""
 
     def get_route_handler(self) -> Callable[[HttpRequest], Coroutine[Any, Any, Response]]:

@@ -1,4 +1,4 @@
-// What OpenAI's client for JavaScript makes of our server: node ask.mjs BASE_URL
+// What OpenAI's client for JavaScript makes of our server: node ask_openai.mjs BASE_URL
 import assert from "node:assert/strict";
 import OpenAI from "openai";
 
