@@ -320,6 +320,13 @@ struct KernelSet {
     perform([=] { slm::route(in, tokens, experts, eps, ids, to); });
   }
 
+  // Keeps the GIL: another thread would not give it back within the microseconds that this takes.
+  int32_t draw(const Array& logits, double temperature, int64_t top_k, double top_p, double min_p, double u) const {
+    const float* in = floats(logits, "logits", 1);
+    if (!length(logits, 0)) shape_error("there are no logits to draw from");
+    return slm::draw(in, length(logits, 0), temperature, top_k, top_p, min_p, u);
+  }
+
   void gelu(const Array& x, const Output& out) const { activate(slm::gelu, x, out); }
   void quick_gelu(const Array& x, const Output& out) const { activate(slm::quick_gelu, x, out); }
 
@@ -544,6 +551,7 @@ NB_MODULE(_native, m) {
            "out"_a.noconvert())
       .def("silu_mul", &KernelSet::silu_mul, "gate_up"_a.noconvert(), "out"_a.noconvert())
       .def("route", &KernelSet::route, "scores"_a.noconvert(), "eps"_a, "chosen"_a.noconvert(), "weights"_a.noconvert())
+      .def("draw", &KernelSet::draw, "logits"_a.noconvert(), "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "u"_a)
       .def("gelu", &KernelSet::gelu, "x"_a.noconvert(), "out"_a.noconvert())
       .def("quick_gelu", &KernelSet::quick_gelu, "x"_a.noconvert(), "out"_a.noconvert())
       .def("encode", &KernelSet::encode, "q"_a.noconvert(), "k"_a.noconvert(), "v"_a.noconvert(), "length"_a, "scale"_a,

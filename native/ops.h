@@ -22,6 +22,8 @@ void layer_norm(const Kernels& kernels, const float* x, const float* weight, con
 void silu_mul(const Kernels& kernels, const float* x, int64_t tokens, int64_t dim, float* out);
 // Sparsemixer: of each token's scores [tokens, experts] the two largest, and a weight for each (ops/reference.py: route).
 void route(const float* scores, int64_t tokens, int64_t experts, float eps, int32_t* chosen, float* weights);
+// One token drawn from a row of logits, by the number u of [0, 1) (ops/reference.py: draw); -1 if all are -inf.
+int32_t draw(const float* logits, int64_t vocab, double temperature, int64_t top_k, double top_p, double min_p, double u);
 void gelu(const Kernels& kernels, const float* x, int64_t count, float* out);
 void quick_gelu(const Kernels& kernels, const float* x, int64_t count, float* out);
 // x += y.

@@ -43,6 +43,6 @@ def is_valid(text: str, schema: str) -> bool:
     """
     with localcontext() as context:
         context.prec = 400
-        checks = jsonschema.FormatChecker()
+        checks = jsonschema.Draft202012Validator.FORMAT_CHECKER
         value, rules = (json.loads(of, parse_float=Decimal) for of in (text, schema))
         return bool(jsonschema.Draft202012Validator(rules, format_checker=checks).is_valid(value))

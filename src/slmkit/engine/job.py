@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from slmkit.engine.images import Place, PromptImages
 from slmkit.engine.outbox import Outbox
-from slmkit.engine.sampling import likeliest, random_numbers
+from slmkit.engine.sampling import Draw, likeliest, random_numbers
 from slmkit.engine.sequence import Sequence
 from slmkit.errors import RequestError
 from slmkit.events import Finished, Logprob, Started, Timing, TokenInfo, Usage
+from slmkit.ops import reference
 from slmkit.text.detokenize import Detokenizer
 from slmkit.text.stops import StopMatcher
 
@@ -63,7 +64,7 @@ class Task:
 
 @dataclass(eq=False)
 class Job:
-    """A task on its way. The outbox holds what its caller has not taken yet."""
+    """A task on its way. The outbox holds what its caller has not taken yet.   draw: that of the model's ops."""
 
     task: Task
     outbox: Outbox = field(default_factory=Outbox)
@@ -72,6 +73,7 @@ class Job:
     n_generated: int = 0  # of all its sequences together
     started: float = field(default_factory=time.perf_counter)
     first_token: float = 0.0
+    draw: Draw = reference.draw
 
     def __post_init__(self) -> None:
         self.seed = self.task.options.seed if self.task.options.seed is not None else secrets.randbits(64)

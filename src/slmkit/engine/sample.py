@@ -55,7 +55,7 @@ class SampleJob(Job):
         shaped = shape_logits(logits, sequence.ids, sequence.n_prompt, options, task.processors)
         if guide:
             shaped = guide.masked(shaped, task.stop_ids)
-        id = choose(shaped, options, sequence.rng)
+        id = choose(shaped, options, sequence.rng, self.draw)
         row = log_softmax(logits) if options.logprobs is not None or task.scorer else None
         info = self.info(id, row)
         sequence.logprob += info.logprob or 0.0

@@ -9,13 +9,14 @@
     6. temperature           divide
     7. top_k, top_p, min_p   each keeps a set of likeliest tokens; top_p and min_p read the probabilities left by those
                              before them
-    8. draw
+    8. draw                  6 to 8 are one op (ops/reference.py: draw)
 
 Every row is (vocab,) float32. Reported log probabilities are the model's own, from before step 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from slmkit.request import LogitsProcessor
 
 F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
+Draw = Callable[[F32, float, int, float, float, float], int]
 
 
 def shape_logits(
@@ -56,40 +57,17 @@ def shape_logits(
     return logits
 
 
-def choose(logits: F32, options: Options, rng: np.random.Generator) -> int:
-    """Steps 5 to 8."""
+def choose(logits: F32, options: Options, rng: np.random.Generator, draw: Draw) -> int:
+    """Steps 5 to 8.   draw: that of the ops."""
     if not options.temperature:
         return int(logits.argmax())
-    p = probabilities(logits, options)
-    drawn = min(int(np.searchsorted(np.cumsum(p), rng.random() * p.sum(), side="right")), len(p) - 1)
-    return int(likeliest(logits, drawn + 1)[drawn])
+    top_p = 1.0 if options.top_p is None else options.top_p
+    return draw(logits, options.temperature, options.top_k or 0, top_p, options.min_p or 0.0, rng.random())
 
 
 def random_numbers(seed: int, index: int) -> np.random.Generator:
     """Those of choice `index` of a request: whatever else runs.   seed: below 2**64."""
     return np.random.Generator(np.random.Philox(key=np.array([seed, index], np.uint64)))
-
-
-def probabilities(logits: F32, options: Options) -> F64:
-    """Steps 6 and 7: the probabilities of the ids that may be drawn, `likeliest` first (they sum to 1).
-
-    Sorting numbers takes a tenth of the time of sorting ids by them; which id one of them belongs to is asked of the
-    drawn one alone.
-    """
-    kept = np.sort(largest(logits, options.top_k or len(logits)))[::-1]
-    p = softmax(kept[: len(kept) - np.count_nonzero(kept == -np.inf)].astype(np.float64), options.temperature or 1.0)
-    if options.top_p is not None and options.top_p < 1:
-        p = p[: 1 + _reaches(p, options.top_p)]  # the token that crosses top_p is kept
-    if options.min_p:
-        p = p[p / p[0] >= options.min_p]
-    p /= p.sum()
-    return p
-
-
-def _reaches(p: F64, sum: float) -> int:
-    """How many of the largest come before their sum is reached; few, as a rule."""
-    few = p[:256].cumsum()
-    return int(np.searchsorted(few if few[-1] >= sum else p.cumsum(), sum))
 
 
 def largest(logits: F32, k: int) -> F32:
@@ -102,14 +80,6 @@ def likeliest(logits: F32, k: int) -> NDArray[np.intp]:
     among = np.flatnonzero(logits >= largest(logits, k).min())
     among = among[logits[among] > -np.inf]
     return among[np.argsort(-logits[among], kind="stable")][:k]
-
-
-def softmax(x: F64, temperature: float = 1.0) -> F64:
-    """exp(x / temperature) / sum(exp(x / temperature)), shifted by the largest so that no exponential overflows."""
-    with np.errstate(over="ignore"):  # at tiny temperatures all but the likeliest go to -inf, and that is their limit
-        e: F64 = np.exp((x - x.max()) / temperature)
-    e /= e.sum()
-    return e
 
 
 def log_softmax(logits: F32) -> F32:

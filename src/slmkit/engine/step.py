@@ -69,6 +69,7 @@ class Engine:
     def add(self, job: Job) -> None:
         """Take a job in; it advances with the next steps."""
         self.jobs.append(job)
+        job.draw = self.model.ops.draw
         self.encoder.admit(job)
         if job.task.prompt_logprobs is not None:
             job.live[0].reader = Scores(list(job.live[0].ids), partial(job.info, n_best=job.task.prompt_logprobs))

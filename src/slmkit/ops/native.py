@@ -161,6 +161,9 @@ class Native:
         self._set.route(scores, eps, chosen, weights)
         return chosen, weights
 
+    def draw(self, logits: F32, temperature: float, top_k: int, top_p: float, min_p: float, u: float) -> int:
+        return int(self._set.draw(logits, temperature, top_k, top_p, min_p, u))
+
     def silu_mul(self, gate_up: F32) -> F32:
         out = self._new((gate_up.shape[0], gate_up.shape[1] // 2))
         self._set.silu_mul(gate_up, out)

@@ -24,6 +24,7 @@ __all__ = [
     "add",
     "add_bias",
     "attention",
+    "draw",
     "embed",
     "encode",
     "gegelu",
@@ -151,6 +152,27 @@ def route(scores: F32, eps: float) -> tuple[NDArray[np.int32], F32]:
             weights[:, turn] = 1 / np.where(dropped, np.float32(0), np.exp(left - top)).sum(-1)
         left[tokens, best] = -np.inf
     return chosen, weights
+
+
+def draw(logits: F32, temperature: float, top_k: int, top_p: float, min_p: float, u: float) -> int:
+    """The id that u of [0, 1) draws: with it the probabilities of the ids that are kept, in their order, exceed u.
+
+    logits: (vocab,), -inf is never drawn.   temperature: above 0.   top_k: 0 keeps all, as top_p 1 and min_p 0.
+    Each keeps a set of likeliest ids, the lower one among equals: top_p the fewest with so much of the probability,
+    min_p those that have so much of the likeliest one's.   Returns -1 if every logit is -inf.
+    """
+    order = np.argsort(-logits, kind="stable")[: top_k or len(logits)]
+    order = order[logits[order] > -np.inf]
+    if not len(order):
+        return -1
+    with np.errstate(over="ignore"):  # at tiny temperatures all but the likeliest go to -inf, and that is their limit
+        p = np.exp((logits[order].astype(np.float64) - float(logits[order[0]])) / temperature)
+    if top_p < 1:
+        p = p[: 1 + int(np.searchsorted(p.cumsum(), top_p * p.sum()))]
+    p = p[(p >= min_p) & (p > 0)]  # the likeliest one has 1
+    by_id = np.argsort(order[: len(p)])
+    sums = p[by_id].cumsum()
+    return int(order[by_id[np.searchsorted(sums, u * sums[-1], side="right")]])
 
 
 def silu_mul(gate_up: F32) -> F32:
