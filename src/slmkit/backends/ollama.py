@@ -135,7 +135,7 @@ class Answering(Iterator[Event]):
             if self._objects.is_closed:
                 self._is_finished = True
                 return
-            raise RuntimeFailure(f"the server at {self._server} ended its answer unfinished; look at what it says")
+            raise self._server.broke_off("its answer has no end")
         try:
             events = [*_events(part)]
         except (KeyError, TypeError, ValueError, AttributeError):

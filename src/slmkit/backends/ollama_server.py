@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ class OllamaServer:
         with closing(self.stream(path, body, wait_s)) as objects:
             for found in objects:
                 return found
-        raise self._broke_off("its answer is empty")
+        raise self.broke_off("its answer is empty")
 
     def stream(self, path: str, body: Mapping[str, Any] | None = None, wait_s: float | None = None) -> Objects:
         """Send a request, a GET where it has no body; its answer is waited for by who reads it.
@@ -88,7 +89,8 @@ class OllamaServer:
             raise
         return Objects(self, connection)
 
-    def _broke_off(self, why: str) -> RuntimeFailure:
+    def broke_off(self, why: str) -> RuntimeFailure:
+        """What to raise for an answer without its end."""
         return RuntimeFailure(f"the server at {self} broke off ({why}); look at what it says, then ask again")
 
 
@@ -103,34 +105,46 @@ class Objects(Iterator[dict[str, Any]]):
         self._server, self._connection = server, connection
         self._socket: socket.socket = connection.sock  # which the connection forgets once it has the answer's head
         self._reply: http.client.HTTPResponse | None = None
+        self._reading = threading.Lock()
         self.is_closed = False
 
     def __next__(self) -> dict[str, Any]:
-        try:
-            if self.is_closed:
-                raise StopIteration
-            if self._reply is None:
-                self._reply = self._connection.getresponse()
-            line = self._reply.readline(_MOST_BYTES)
-            found = json.loads(line) if line else None
-        except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
-            if self.is_closed:
-                raise StopIteration from None
-            raise self._server._broke_off(brief(error) or type(error).__name__) from None
+        with self._reading:
+            found = self._read()
         if found is None or self.is_closed:
             raise StopIteration
-        if not isinstance(found, dict):
-            raise self._server._broke_off("its answer is no JSON object")
-        if self._reply.status != 200 or "error" in found:
-            raise _fault(self._reply, found.get("error"))
         return found
 
     def close(self) -> None:
         """End the request: the server sees that nobody reads any more."""
         self.is_closed = True
         with suppress(OSError):  # it is closed already
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._connection.close()
+            self._socket.shutdown(socket.SHUT_RDWR)  # which wakes who waits for it
+        with self._reading:
+            self._connection.close()
+            if self._reply is not None:
+                self._reply.close()
+
+    def _read(self) -> dict[str, Any] | None:
+        """The next object; None at the end."""
+        if self.is_closed:
+            return None
+        try:
+            if self._reply is None:
+                self._reply = self._connection.getresponse()
+            line = self._reply.readline(_MOST_BYTES)
+            found = json.loads(line) if line else None
+        except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
+            if self.is_closed:
+                return None
+            raise self._server.broke_off(brief(error) or type(error).__name__) from None
+        if found is None:
+            return None
+        if not isinstance(found, dict):
+            raise self._server.broke_off("its answer is no JSON object")
+        if self._reply.status != 200 or "error" in found:
+            raise _fault(self._reply, found.get("error"))
+        return found
 
     def __del__(self) -> None:
         self.close()
