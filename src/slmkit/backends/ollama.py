@@ -38,7 +38,8 @@ class OllamaBackend:
     def __init__(self, server: OllamaServer, name: str, context: int) -> None:
         self.server, self.name, self.context = server, name, context
         self._facts = server.ask("/api/show", {"model": name})
-        self.capabilities = replace(_WORDS, images="vision" in (self._facts.get("capabilities") or ()))
+        known = self._facts.get("capabilities")
+        self.capabilities = replace(_WORDS, images=isinstance(known, list) and "vision" in known)
         self._is_closed = False
 
     def generate(self, request: Request) -> Answering:
@@ -52,7 +53,9 @@ class OllamaBackend:
 
     def describe(self) -> dict[str, Any]:
         """What the server says of it."""
-        details, info = self._facts.get("details") or {}, self._facts.get("model_info") or {}
+        details, info = (
+            part if isinstance(part := self._facts.get(name), dict) else {} for name in ("details", "model_info")
+        )
         return {
             "name": self.name,
             "server": str(self.server),

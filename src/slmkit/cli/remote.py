@@ -77,7 +77,8 @@ def running_model(name: str, request: Request, load_options: LoadOptions, *, qui
     server, models = find_server(PLACES[:1]) or (None, [])  # at the other place is Ollama, whose models are others
     for model in models:
         if server and same_name(name, model["name"]):
-            backend = OllamaBackend(server, name, int(model.get("context_length") or sys.maxsize))
+            context = model.get("context_length")
+            backend = OllamaBackend(server, name, context if isinstance(context, int) and context else sys.maxsize)
             if not quiet:
                 terminal.say(f"{name} is loaded in the server at {server}, which answers")
             return Model(backend)
