@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -31,3 +33,18 @@ def running(service: Service) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def serving(*argv: str, env: dict[str, str] | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server and its URL, as it printed it."""
+    command = [sys.executable, "-m", "slmkit", "serve", "--quiet", "--port", "0", "--ctx", "512", *argv]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    try:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        assert first.startswith("listening on http://127.0.0.1:"), first + str(process.poll())
+        yield process, first.split()[-1]
+    finally:
+        process.kill()
+        process.communicate()

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 class Logprob:
     """One token with its natural-log probability under the model, before any penalty or filter.
 
-    text: the vocabulary's own spelling, such as `▁Hello` or `<0x0A>`; "" for an id without one.
+    id: -1 where a server does not tell it.
+    text: the vocabulary's own spelling, such as `▁Hello` or `<0x0A>`; "" for an id without one. A server may have
+        spaces and characters in it.
     data: the bytes that it adds to a text; b"" for a control token, which adds none.
     """
 
@@ -27,7 +29,7 @@ class Logprob:
 class TokenInfo:
     """One token: its id, its log probability and, if asked for, the likeliest alternatives.
 
-    text, data: as Logprob's.
+    id, text, data: as Logprob's.
     """
 
     id: int
@@ -61,7 +63,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Started:
-    """The request was accepted; the prompt has this many tokens."""
+    """The request was accepted; the prompt has this many tokens, 0 where a server does not tell yet."""
 
     prompt_tokens: int
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from slmkit.backends.base import Backend, Events
+    from slmkit.backends.base import Backend, Events, Stats
 
 Conversation = Sequence["Message | Mapping[str, str]"]
 
@@ -174,8 +174,8 @@ class Model:
             return collect(iter([event async for event in events]))
 
     def render(self, messages: str | Conversation, parse_special: bool = False) -> Any:
-        """The exact prompt of a conversation: `.text` and `.ids`."""
-        return self.backend.render(as_messages(messages), parse_special)
+        """The exact prompt of a conversation: `.text` and `.ids`.   Raises UnsupportedFeature."""
+        return self._beyond("render")(as_messages(messages), parse_special)
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         """The ids of a text to continue.   Raises UnsupportedFeature where the backend keeps them to itself."""
@@ -194,6 +194,11 @@ class Model:
         """
         vectors: NDArray[np.float32] = self._beyond("embed")([texts] if isinstance(texts, str) else list(texts))
         return vectors[0] if isinstance(texts, str) else vectors
+
+    def stats(self) -> Stats:
+        """What it does now, and has done; any thread may ask, at no cost.   Raises UnsupportedFeature."""
+        stats: Stats = self._beyond("stats")()
+        return stats
 
     def _beyond(self, name: str) -> Callable[..., Any]:
         """What not every backend has."""

@@ -70,7 +70,7 @@ def test_a_chat_changes_its_adapter(capsys):
             return {"adapters": {"x": {}}}
 
     asked = []
-    chat = Chat(lambda name: Model(name), "tiny", Options())
+    chat = Chat(lambda name, options: Model(name), "tiny", Options())
     real = chat.model.events
     chat.model.events = lambda request: asked.append(request.options.adapter) or real(request)
     lines = iter(["hi", "/adapter x", "hi", "/adapter none", "hi", "/adapter y", "/adapter"])

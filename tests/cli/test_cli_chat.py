@@ -19,7 +19,7 @@ def talk(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     models: list[fake_slm.FakeModel] = []
 
-    def open_named(name):
+    def open_named(name, options):
         models.append(fake_slm.load(name))
         return models[-1]
 

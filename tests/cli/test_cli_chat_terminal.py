@@ -18,7 +18,7 @@ def terminal(tmp_path):
 
     def start(*argv, **environment):
         # Without an answer to cursor position requests prompt_toolkit would wait and warn.
-        env = os.environ | {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"} | environment
+        env = os.environ | {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", "SLMKIT_HOST": "127.0.0.1:1"} | environment
         child = pexpect.spawn(sys.executable, [fake_slm.__file__, *argv], env=env, encoding="utf-8", timeout=20)
         children.append(child)
         return child

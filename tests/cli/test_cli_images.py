@@ -89,7 +89,7 @@ def talk(folder: str) -> chat_module.Chat:
     from slmkit.cli.images import open_image
 
     return chat_module.Chat(
-        slmkit.load,
+        lambda name, options: slmkit.load(name),
         folder,
         Options(max_tokens=2),
         open_image=lambda name: open_image(name, LoadOptions()),

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import httpx
 import pytest
 
+import slmkit
 from live_server import running
 from slmkit.options import LoadOptions
 from slmkit.server.service import Service
 from slmkit.server.settings import ServeOptions
+from vision_models import write_vision_model
+
+TABLE = Path(__file__).parents[1] / "data" / "images" / "exceltable.png"
 
 
 @pytest.fixture
@@ -39,10 +44,35 @@ def test_ps_and_stop_and_run_go_to_the_server(real_slm, server):
     assert f"loaded in the server at {server}" in there.err
     facts = json.loads(real_slm(*asked, "--json", "-q").out)
     assert (facts["reason"], facts["usage"]["completion_tokens"]) == ("length", 9)
-    for flags in (("--ctx", "600"), ("--kernels", "auto"), ("-n", "2"), ("--parse-special",), ("--ignore-eos",)):
+    for flags in (("--ctx", "600"), ("--kernels", "auto"), ("-n", "2"), ("--parse-special",), ("--ignore-eos",),
+                  ("--logprobs", "1"), ("--num-crops", "2"), ("--adapter", "none"), ("--speculate", "0")):  # fmt: skip
         assert "server" not in real_slm(*asked, *flags).err
     row = real_slm("ps").out.splitlines()[1].split()
     assert (row[0], row[3]) == ("tiny", "512")
     real_slm("stop", "phi3").fails(3, "phi3", "tiny")
     assert real_slm("stop", "tiny").out == f"tiny is unloaded from {server}\n"
     assert len(real_slm("ps").out.splitlines()) == 1
+
+
+def test_run_puts_images_to_a_server_that_sees(real_slm, monkeypatch, tmp_path):
+    pytest.importorskip("PIL")
+    folder, place = write_vision_model(tmp_path / "seeing"), LoadOptions(ctx=1024, quantize="none")
+    asked = ("run", "seeing", "what", "--image", str(TABLE), "--temperature", "0", "--max-tokens", "6")
+    with running(Service((str(folder),), ServeOptions(), place)) as url:
+        monkeypatch.setenv("SLMKIT_HOST", url)
+        httpx.post(f"{url}/api/generate", json={"model": "seeing"}, timeout=60).raise_for_status()
+        there = real_slm(*asked)
+        facts = json.loads(real_slm(*asked, "--json", "-q").out)
+        assert real_slm(*asked, "--num-crops", "1").code == 3  # which is not the server's, and no name of this machine
+    with slmkit.load(folder, **vars(place)) as model:
+        expected = model.chat("what", images=[TABLE], temperature=0, max_tokens=6)
+    assert there.out == expected.text + "\n"
+    assert "which answers" in there.err
+    assert facts["usage"]["prompt_tokens"] == expected.choices[0].usage.prompt_tokens > 300
+
+
+def test_a_full_context_is_said_with_its_exit_code(real_slm, server):
+    httpx.post(f"{server}/api/generate", json={"model": "tiny"}).raise_for_status()
+    there = real_slm("run", "tiny", "a dog " * 300, "-q")
+    there.fails(2, "the prompt has ", "a context of 512")
+    assert there.err == real_slm("run", "tiny", "a dog " * 300, "-q", "--ctx", "512").err

@@ -10,26 +10,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx
 import pytest
 
-
-@contextmanager
-def serving(*argv: str, env: dict[str, str] | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server and its URL, as it printed it."""
-    command = [sys.executable, "-m", "slmkit", "serve", "--quiet", "--port", "0", "--ctx", "512", *argv]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-    try:
-        assert process.stdout is not None
-        first = process.stdout.readline()
-        assert first.startswith("listening on http://127.0.0.1:"), first + str(process.poll())
-        yield process, first.split()[-1]
-    finally:
-        process.kill()
-        process.communicate()
+from live_server import serving
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])

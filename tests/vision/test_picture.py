@@ -207,3 +207,15 @@ def test_damaged_images_give_an_image_or_our_error(format):
         except SlmError:
             pass
     assert read
+
+
+def test_an_image_is_a_file_again_with_the_same_pixels(tmp_path):
+    turned = Image.new("RGBA", (40, 20), (255, 0, 0, 128))
+    turned.putpixel((3, 4), (0, 0, 255, 255))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "a.png", exif=exif)
+    from_file, from_memory = open_picture(tmp_path / "a.png"), open_picture(Image.open(tmp_path / "a.png"))
+    assert from_file.as_file() == (tmp_path / "a.png").read_bytes()
+    digests = {open_picture(picture.as_file()).hd(1).digest for picture in (from_file, from_memory)}
+    assert digests == {from_file.hd(1).digest}

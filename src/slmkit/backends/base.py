@@ -121,6 +121,13 @@ class Backend(Protocol):
     def describe(self) -> dict[str, Any]:
         """Facts about the model, for people and programs."""
 
+    def close(self) -> None:
+        """Free the model; later requests are refused."""
+
+
+class OwnBackend(Backend, Protocol):
+    """One whose model is in this process, so that its template, tokenizer and figures are at hand."""
+
     def render(self, messages: Sequence[Message], parse_special: bool = False) -> Any:
         """The exact prompt of a conversation: `.text` and `.ids`."""
 
@@ -135,6 +142,3 @@ class Backend(Protocol):
 
     def stats(self) -> Stats:
         """What it does now, and has done; any thread may ask, at no cost."""
-
-    def close(self) -> None:
-        """Free the model; later requests are refused."""

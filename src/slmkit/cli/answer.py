@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from slmkit.backends.base import Events
-    from slmkit.cli.remote import RemoteModel
     from slmkit.model import Model
     from slmkit.request import Request
 
@@ -29,7 +28,7 @@ def add_display(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--stats", action="store_true", help="tokens, speed and the reason of the end, on stderr")
 
 
-def show(model: Model | RemoteModel, request: Request, *, as_json: bool, stats: bool, first: str = "") -> None:
+def show(model: Model, request: Request, *, as_json: bool, stats: bool, first: str = "") -> None:
     """Answer a request on stdout. `first` is printed before the text, but is no part of the choices.
 
     Raises ContextExceeded, after what there is was shown, if the context ended an answer.

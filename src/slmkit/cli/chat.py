@@ -49,11 +49,18 @@ def chat(
 ) -> int:
     """Chat on the terminal until the user leaves; the exit code.   images: of the first message."""
     from slmkit.cli.chat_input import line_reader
+    from slmkit.cli.remote import running_model
 
-    def open_named(name: str) -> Model:
-        return open_model(name, load_options, quiet=args.quiet)
+    def in_server(name: str, options: Options, *, quiet: bool) -> Model | None:
+        turn = Request((Message("user", ""),), options=options, parse_special=args.parse_special)  # as all will be
+        return running_model(name, turn, load_options, quiet=quiet)
 
-    def find_named(name: str) -> None:
+    def open_named(name: str, options: Options) -> Model:
+        return in_server(name, options, quiet=args.quiet) or open_model(name, load_options, quiet=args.quiet)
+
+    def find_named(name: str, options: Options) -> None:
+        if in_server(name, options, quiet=True):
+            return
         with Watch(args.quiet) as watch:
             find_source(name, args, watch)
 
@@ -81,17 +88,18 @@ class Chat:
 
     messages: all turns that the model will see again, the system message first if there is one.
     images: of the next message.
+    open_named, find_named: a model by its name, for requests with these options.
     """
 
     def __init__(
         self,
-        open_named: Callable[[str], Model],
+        open_named: Callable[[str, Options], Model],
         name: str,
         options: Options,
         *,
         parse_special: bool = False,
         stats: bool = False,
-        find_named: Callable[[str], object] = locate,
+        find_named: Callable[[str, Options], object] = lambda name, options: locate(name),
         open_image: Callable[[str], Picture] | None = None,
     ) -> None:
         self._open_named = open_named
@@ -103,7 +111,7 @@ class Chat:
         self.messages: list[Message] = []
         self.images: list[Picture] = []
         self._open_image = open_image
-        self.model = open_named(name)
+        self.model = open_named(name, options)
 
     def loop(self, read: Callable[[], str]) -> None:
         """Answer what `read` gives until it raises EOFError or the user leaves."""
@@ -171,15 +179,24 @@ class Chat:
         elif command == "/model":
             self._switch(rest)
         elif command == "/adapter":
-            name = known_adapter(rest, self.model.describe().get("adapters", ()))
-            self._options = replace(self._options, adapter=name)
-            terminal.say("the model answers alone" if name == NONE else f"{name} answers")
+            self._choose_adapter(rest)
         else:
             known = [known.split()[0] for known in COMMANDS]
             raise RequestError(
                 f"{command} is no command{near(command, known)}; /help lists them, "
                 "and a space before / makes it a message"
             )
+
+    def _choose_adapter(self, given: str) -> None:
+        loaded = self.model.describe().get("adapters")
+        if loaded is None:
+            raise RequestError(
+                f"{self._name} runs on a server, which lets no request choose an adapter; "
+                f"slm run {self._name} --adapters NAME=PLACE loads it here"
+            )
+        name = known_adapter(given, loaded)
+        self._options = replace(self._options, adapter=name)
+        terminal.say("the model answers alone" if name == NONE else f"{name} answers")
 
     def _add_image(self, name: str) -> None:
         if not self.model.backend.capabilities.images:
@@ -203,12 +220,12 @@ class Chat:
         """Load another model, with the same options; the conversation stays. If that fails, the old one is back."""
         if not name:
             raise RequestError(f"/model needs a name, as in /model tiny; this is {self._name}")
-        self._find_named(name)  # so that a misspelt name unloads nothing
+        self._find_named(name, self._options)  # so that a misspelt name unloads nothing
         self.model.close()  # first, for the memory
         try:
-            self.model = self._open_named(name)
+            self.model = self._open_named(name, self._options)
         except BaseException:
-            self.model = self._open_named(self._name)
+            self.model = self._open_named(self._name, self._options)
             raise
         self._name = name
         terminal.say(f"{name}, context {self.model.context} tokens")

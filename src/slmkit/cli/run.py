@@ -46,12 +46,8 @@ def run(args: argparse.Namespace) -> int:
     request = Request((*messages, Message("user", prompt, images)), options=options, parse_special=args.parse_special)
     from slmkit.cli.remote import running_model
 
-    if remote := running_model(args.model, request, load_options):
-        if not args.quiet:
-            terminal.say(f"{args.model} is loaded in the server at {remote.server}, which answers")
-        show(remote, request, as_json=args.json, stats=args.stats)
-        return 0
-    with open_model(args.model, load_options, quiet=args.quiet) as model:
+    remote = running_model(args.model, request, load_options, quiet=args.quiet)
+    with remote or open_model(args.model, load_options, quiet=args.quiet) as model:
         show(model, request, as_json=args.json, stats=args.stats)
     return 0
 

@@ -23,7 +23,6 @@ def run(args: argparse.Namespace) -> int:
     if not any(same_name(args.model, name) for name in names):
         there = f"it has {', '.join(names)}" if names else "it has none"
         raise ModelNotFound(f"the server at {server} has no model {args.model} loaded; {there}")
-    for _ in server.post("/api/generate", {"model": args.model, "keep_alive": 0}):
-        pass
+    server.ask("/api/generate", {"model": args.model, "keep_alive": 0})
     terminal.write(f"{args.model} is unloaded from {server}\n")
     return 0

@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.responses import Response
 
-from slmkit.backends.base import Backend
 from slmkit.events import Chunk, Event, Finished, Started
+from slmkit.model import Model
 from slmkit.server import record
 
 MODEL = "model_name"
@@ -37,7 +37,7 @@ VLLM: dict[str, tuple[str, ...]] = {
     "http_request_duration_seconds": (),
 }
 
-# What Backend.stats() counts: name here -> field, what it is.
+# What Model.stats() counts: name here -> field, what it is.
 COUNTED = {
     "num_preemptions": ("preemptions", "Times that a sequence gave its cache back and was read again"),
     "prefix_cache_queries": ("prompt_tokens", "Tokens of prompts looked up among those read before"),
@@ -49,10 +49,10 @@ COUNTED = {
 class Metrics:
     """Counts of one server, in a registry of its own.
 
-    loaded: gives name and backend of each loaded model.   most: requests under way or waiting of one model.
+    loaded: gives each loaded model by its name.   most: requests under way or waiting of one model.
     """
 
-    def __init__(self, loaded: Callable[[], Iterable[tuple[str, Backend]]], most: int) -> None:
+    def __init__(self, loaded: Callable[[], Iterable[tuple[str, Model]]], most: int) -> None:
         self._loaded, self._most = loaded, most
         self._registry = registry = CollectorRegistry()
         self._models: set[str] = set()
@@ -108,8 +108,8 @@ class Metrics:
         cache = GaugeMetricFamily("gpu_cache_usage_perc", "Part of the key-value cache in use, 0 to 1", labels=[MODEL])
         most = GaugeMetricFamily("num_request_max", "Most requests under way or waiting", labels=[MODEL])
         counted = {name: CounterMetricFamily(name, help, labels=[MODEL]) for name, (_, help) in COUNTED.items()}
-        for name, backend in self._loaded():
-            label, stats = [self.label(name)], backend.stats()
+        for name, model in self._loaded():
+            label, stats = [self.label(name)], model.stats()
             most.add_metric(label, self._most)
             running.add_metric(label, stats.running)
             waiting.add_metric(label, stats.waiting)

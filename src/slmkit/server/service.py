@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import slmkit
-from slmkit.backends.base import Backend
 from slmkit.engine.memory import usable_bytes
 from slmkit.engine.worker import MOST_JOBS
 from slmkit.errors import NotEnoughMemory, OptionError, RequestError
@@ -113,10 +112,10 @@ class Service:
         """Every model that can be asked for."""
         return await asyncio.to_thread(self.roster.list)
 
-    def _loaded(self) -> Iterator[tuple[str, Backend]]:
-        """For metrics: name and backend of each loaded model."""
+    def _loaded(self) -> Iterator[tuple[str, Model]]:
+        """For metrics: each loaded model by its name."""
         for berth in self.fleet.berths:
-            yield served_id(berth.name), berth.model.backend
+            yield served_id(berth.name), berth.model
 
 
 def seconds(text: str | float, name: str) -> float:

@@ -37,8 +37,12 @@ class Picture:
     name: what messages call it.   width, height: in pixels, as it is shown, EXIF rotation applied.
     """
 
-    def __init__(self, name: str, image: Image.Image, reopen: Callable[[], Image.Image]) -> None:
+    def __init__(
+        self, name: str, image: Image.Image, reopen: Callable[[], Image.Image], data: bytes | None = None
+    ) -> None:
+        """data: the file that it was opened from, if there is one."""
         self.name = name
+        self._data = data
         is_turned = image.getexif().get(_ORIENTATION) in _ON_THEIR_SIDE
         self.width, self.height = image.size[::-1] if is_turned else image.size
         self._reopen = reopen
@@ -62,6 +66,15 @@ class Picture:
             digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
             self._hd = num_crops, HdImage(self.name, grid, pixels, digest)
         return self._hd[1]
+
+    def as_file(self) -> bytes:
+        """The file that it was opened from; of an image in memory a PNG with the same pixels.   Raises RequestError."""
+        if self._data is None:
+            with _decoding(self.name):
+                file = io.BytesIO()
+                upright_rgb(self._reopen(), self.name).save(file, "PNG")
+                self._data = file.getvalue()
+        return self._data
 
     def __repr__(self) -> str:
         return f"<Picture {self.name}, {self.width} x {self.height}>"
@@ -151,7 +164,7 @@ def _of_bytes(data: bytes, name: str) -> Picture:
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise _animated(name, image)
     with _decoding(name):
-        return Picture(name, image, reopen)
+        return Picture(name, image, reopen, data)
 
 
 def opened(data: bytes, name: str) -> Image.Image:

@@ -20,10 +20,7 @@ from slmkit.server.service import Service
 from slmkit.sources.base import Source
 from slmkit.sources.find import open_source
 from slmkit.weights.ollama.modelfile import Modelfile
-
-# Ours by Ollama's names, where they have one.
-_NAMES = {"max_tokens": "num_predict", "repetition_penalty": "repeat_penalty", "repetition_window": "repeat_last_n"}
-_SAME = ("temperature", "top_k", "top_p", "min_p", "seed", "stop", "presence_penalty", "frequency_penalty")
+from slmkit.weights.ollama.parameters import ollama_options
 
 
 def routes(service: Service) -> APIRouter:
@@ -64,10 +61,8 @@ def _shown(listed: Listed, verbose: bool) -> dict[str, Any]:
 def ollama_parameters(defaults: Options, ctx: int | None, stops: Any = ()) -> list[tuple[str, Any]]:
     """Options as lines of a Modelfile: name and value, one for each text to stop at."""
     found: list[tuple[str, Any]] = [("num_ctx", ctx)] if ctx else []
-    for name, value in defaults.set_values().items():
-        if name in _SAME or name in _NAMES:
-            values = value if name == "stop" else [value]
-            found += [(_NAMES.get(name, name), each) for each in values]
+    for name, value in ollama_options(defaults).items():
+        found += [(name, each) for each in (value if name == "stop" else [value])]
     told = {value for name, value in found if name == "stop"}
     texts = [stop["text"] for stop in stops if stop["text"]] if isinstance(stops, list) else []
     return found + [("stop", text) for text in texts if text not in told]

@@ -21,6 +21,10 @@ KNOWN = (
     *_OWN_NAMES, "top_k", "seed", "stop", "num_predict", "num_ctx", "repeat_penalty", "repeat_last_n",
     "penalize_newline", *_OFF, *sorted(NEUTRAL),
 )  # fmt: skip
+# Ours by Ollama's names; our other options have none.
+_THEIRS = {name: name for name in (*_OWN_NAMES, "top_k", "seed", "stop")} | {
+    "max_tokens": "num_predict", "repetition_penalty": "repeat_penalty", "repetition_window": "repeat_last_n",
+}  # fmt: skip
 _LISTS, _FLAGS = {"stop"}, {"penalize_newline", "use_mmap", "use_mlock", "low_vram", "numa", "f16_kv", "vocab_only",
                             "logits_all", "embedding_only"}  # fmt: skip
 
@@ -46,6 +50,23 @@ def parameters(given: Mapping[str, Any]) -> tuple[Options, int | None]:
     if ctx is not None and ctx < 1:
         raise OptionError(f"num_ctx is {ctx}; it takes a whole number of 1 or more")
     return Options(**options), ctx
+
+
+def ollama_options(options: Options, window: int = 0) -> dict[str, Any]:
+    """The options that are set and have a name of Ollama's, by it: what `parameters` reads as the same options.
+
+    window: tokens that the repetition penalty looks at where the options do not say; 0 is all of them.
+    """
+    set_ = options.set_values()
+    found = {theirs: set_[ours] for ours, theirs in _THEIRS.items() if ours in set_}
+    if options.repetition_window is not None or options.repetition_penalty is not None:
+        found["repeat_last_n"] = (window if options.repetition_window is None else options.repetition_window) or -1
+    return found
+
+
+def unnamed(options: Options) -> list[str]:
+    """Our names of options that are set and that Ollama has no name for."""
+    return [name for name in options.set_values() if name not in _THEIRS]
 
 
 def typed(name: str, text: str) -> Any:
