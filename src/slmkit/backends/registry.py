@@ -1,17 +1,126 @@
-"""Which backend runs a model's name."""
+"""Which backend runs a model's name: our own engine, or what stands before a colon in it.
+
+Only the prefixes listed here, and those that installed packages bring (entry points of the group `slmkit.backends`), are
+prefixes: `phi3:mini-128k` and `C:\\models\\x.gguf` are names.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Literal
+
+from slmkit.errors import MissingDependency, ModelNotFound, OptionError
+from slmkit.options import LoadOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+    from types import ModuleType
+
     from slmkit.backends.base import Backend
-    from slmkit.options import LoadOptions
     from slmkit.weights.telling import Notice, Progress
+
+GROUP = "slmkit.backends"  # of entry points: a prefix, and the module that runs it
+_PREFIX = re.compile(r"([a-z][a-z0-9-]*):")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What runs the models of one prefix.
+
+    module: has `open_model(model, options, progress, notice) -> Backend` and CAPABILITIES; importing it is quick.
+    runs: in this process, on a server of the user's, or in a cloud.
+    packages: what has to be installed for it.   install: what pip is to install.
+    variables: where keys and addresses are looked for, the first one that is set wins.
+    """
+
+    prefix: str
+    module: str
+    about: str
+    runs: Literal["here", "server", "cloud"]
+    packages: tuple[str, ...] = ()
+    install: str = ""
+    variables: tuple[str, ...] = ()
+
+    def load(self) -> ModuleType:
+        """The module.   Raises MissingDependency where its packages are not installed."""
+        if missing := self.missing:
+            raise MissingDependency(
+                f"{self.prefix}: needs {' and '.join(missing)}, not installed here; run: pip install {self.install}"
+            )
+        return import_module(self.module)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Those packages that are not installed."""
+        return tuple(package for package in self.packages if version_of(package) is None)
+
+
+RUNTIMES = {
+    runtime.prefix: runtime
+    for runtime in (
+        Runtime("ollama", "slmkit.backends.ollama", "a server of Ollama's API", "server", variables=("OLLAMA_HOST",)),
+    )
+}
+
+
+def version_of(package: str) -> str | None:
+    """Of an installed package; None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def runtimes() -> dict[str, Runtime]:
+    """All, by their prefixes, with those of installed packages; ours keep their names."""
+    found = {
+        point.name: Runtime(point.name, point.value, f"from the package {_package(point)}", "here")
+        for point in metadata.entry_points(group=GROUP)
+    }
+    return {**found, **RUNTIMES}
+
+
+def split(name: str) -> tuple[Runtime, str] | None:
+    """The runtime that a name's prefix means, and the rest of the name; None if it has no prefix."""
+    begin = _PREFIX.match(name)
+    if begin is None:
+        return None
+    prefix = begin[1]
+    runtime = RUNTIMES.get(prefix) or runtimes().get(prefix)
+    return None if runtime is None else (runtime, name[begin.end() :])
 
 
 def open_backend(name: str, options: LoadOptions, progress: Progress | None, notice: Notice | None) -> Backend:
-    """The backend for a model's name. No prefix is known yet, so it is our own engine."""
-    from slmkit.backends.native import NativeBackend
+    """The backend for a model's name, opened.   Raises MissingDependency, ModelNotFound and what opening raises."""
+    found = split(name)
+    if found is None:
+        from slmkit.backends.native import NativeBackend
 
-    return NativeBackend(name, options, progress, notice)
+        return NativeBackend(name, options, progress, notice)
+    runtime, model = found
+    if not model.strip():
+        raise ModelNotFound(f"{name} names no model; write it behind the colon, as in {runtime.prefix}:phi3.5")
+    backend: Backend = runtime.load().open_model(model, options, progress, notice)
+    return backend
+
+
+def take_only(options: LoadOptions, accepted: Collection[str], prefix: str) -> None:
+    """Raise OptionError naming an option of loading that is set, and that this runtime does not have."""
+    for name, value in vars(options).items():
+        if value is not None and name not in accepted:
+            takes = f"it takes {', '.join(sorted(accepted))}" if accepted else "it takes none"
+            raise OptionError(f"{prefix}: does not have the option {name}; {takes}")
+
+
+def near_prefix(name: str) -> str:
+    """A hint for a name that begins like a prefix, and is none."""
+    begin = _PREFIX.match(name)
+    close = get_close_matches(begin[1], runtimes(), 1) if begin else []
+    return f"; is the prefix {close[0]}: meant?" if close else ""
+
+
+def _package(point: metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist else point.value

@@ -24,6 +24,7 @@ VERBS = {
     "serve": "serve models over HTTP: the APIs of OpenAI, Anthropic and Ollama, and a page",
     "ps": "list the models that a running server has loaded",
     "stop": "unload a model from a running server",
+    "backends": "list the runtimes and clouds that models run on, and what each can do",
     "complete": "continue a text, without the chat template",
     "render": "show the exact prompt that a model gets",
     "tokenize": "show the tokens of a text",
