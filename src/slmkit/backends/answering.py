@@ -86,7 +86,10 @@ class Answering(Iterator[Event]):
 
 
 def _run(
-    make: Callable[[Cancel], Iterator[Event]], cancel: Cancel, told: queue.SimpleQueue[Item], turn: threading.Lock | None
+    make: Callable[[Cancel], Iterator[Event]],
+    cancel: Cancel,
+    told: queue.SimpleQueue[Item],
+    turn: threading.Lock | None,
 ) -> None:
     try:
         if turn is None:

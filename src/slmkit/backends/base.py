@@ -22,6 +22,11 @@ class Capabilities:
 
     chat: bool = True
     completion: bool = True
+    seed: bool = True
+    stop: bool = True
+    top_p: bool = True
+    presence_penalty: bool = True
+    frequency_penalty: bool = True
     token_ids: bool = False
     logprobs: bool = False
     beams: bool = False
@@ -48,6 +53,11 @@ class Capabilities:
         asked = {
             "chat": request.messages is not None,
             "completion": request.prompt is not None,
+            "seed": o.seed is not None,
+            "stop": bool(o.stop),
+            "top_p": o.top_p not in (None, 1.0),
+            "presence_penalty": bool(o.presence_penalty),
+            "frequency_penalty": bool(o.frequency_penalty),
             "token_ids": request.ids is not None,
             "logprobs": o.logprobs is not None,
             "beams": (o.beams or 1) > 1,

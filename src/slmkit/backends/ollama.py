@@ -23,10 +23,20 @@ if TYPE_CHECKING:
 
 MOST_LOGPROBS = 20  # alternatives of a token
 _NO_CHANCE = -9999.0  # how servers write a log probability of minus infinity
-_WORDS = Capabilities(
+CAPABILITIES = Capabilities(
     logprobs=True, top_k=True, min_p=True, repetition_penalty=True, repetition_window=True, parse_special=True,
     images=True, constraint=True,
 )  # fmt: skip
+
+
+def open_model(
+    model: str, options: LoadOptions, progress: Progress | None = None, notice: Notice | None = None
+) -> OllamaBackend:
+    """`NAME` on the server that OLLAMA_HOST names, or `URL#NAME`.   Raises OptionError, ModelNotFound, RuntimeFailure."""
+    take_only(options, ("ctx",), "ollama")
+    address, name = at(model, os.environ.get("OLLAMA_HOST") or HOST)
+    server = OllamaServer(*host_and_port(address), os.environ.get("SLMKIT_API_KEY", "").strip())
+    return OllamaBackend(server, name, options.ctx)
 
 
 class OllamaBackend:
@@ -39,7 +49,7 @@ class OllamaBackend:
         self.server, self.name, self.context = server, name, context
         self._facts = server.ask("/api/show", {"model": name})
         known = self._facts.get("capabilities")
-        self.capabilities = replace(_WORDS, images=isinstance(known, list) and "vision" in known)
+        self.capabilities = replace(CAPABILITIES, images=isinstance(known, list) and "vision" in known)
         self._is_closed = False
 
     def generate(self, request: Request) -> Answering:
@@ -91,7 +101,7 @@ class OllamaBackend:
 
 def require_words(request: Request, name: str) -> None:
     """Raise UnsupportedFeature naming the first thing asked for that the API cannot say, of whichever model."""
-    _WORDS.check(request, name)
+    CAPABILITIES.check(request, name)
     if others := [option for option in unnamed(request.options) if option != "logprobs"]:
         raise _none(name, others[0])
     if (request.options.logprobs or 0) > MOST_LOGPROBS:

@@ -22,7 +22,13 @@ def run(args: argparse.Namespace) -> int:
     from slmkit.backends.native import NativeBackend
     from slmkit.backends.registry import runtimes
 
-    own = {"prefix": "", "about": "slmkit's own engine, in this process", "state": "ready", "missing": [], "install": ""}
+    own = {
+        "prefix": "",
+        "about": "slmkit's own engine, in this process",
+        "state": "ready",
+        "missing": [],
+        "install": "",
+    }
     rows = [{**own, "can": _names(NativeBackend.capabilities)}, *map(_row, runtimes().values())]
     if args.json:
         terminal.write(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")

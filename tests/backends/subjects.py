@@ -1,0 +1,40 @@
+"""What the conformance suite runs over: for each backend a way to open a small model on it.
+
+A subject gives a Model whose answers to PROMPT are longer than a few tokens. It is skipped where its packages are not
+installed; those in HEAVY run with `-m runtimes` alone, in the environments that `.ci/runtimes` makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import slmkit
+from live_server import running
+from slmkit import Model
+from slmkit.options import LoadOptions
+from slmkit.server.service import Service
+from slmkit.server.settings import ServeOptions
+
+PROMPT = "Tell me a story about a dog."
+Subject = Callable[[Path], AbstractContextManager[Model]]
+
+
+@contextmanager
+def native(folder: Path) -> Iterator[Model]:
+    with slmkit.load("tiny", ctx=512) as model:
+        yield model
+
+
+@contextmanager
+def ollama(folder: Path) -> Iterator[Model]:
+    with (
+        running(Service(("tiny",), ServeOptions(), LoadOptions(ctx=512))) as url,
+        slmkit.load(f"ollama:{url}#tiny") as model,
+    ):
+        yield model
+
+
+SUBJECTS: dict[str, Subject] = {"native": native, "ollama": ollama}
+HEAVY: dict[str, Subject] = {}
