@@ -10,6 +10,7 @@ BODIES = {
     "half a character": (b'{"model": "tiny", "x": "\\ud800"}', "surrogate"),
     "no UTF-8": (b'{"model": "\xff"}', "UTF-8"),
     "too deep": (b'{"model": ' + b"[" * 100_000, "deep"),
+    "a number beyond all floats": (b'{"model": "tiny", "x": {"y": [-1e999]}}', "-1e999"),
     "too many digits": (b'{"model": ' + b"9" * 5000 + b"}", "digits"),
     "no JSON": (b"{'model': 'tiny'}", "no JSON"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Coroutine
 from json import JSONDecodeError
 from typing import Any, NoReturn
@@ -36,7 +37,7 @@ def parse(body: bytes) -> Any:
     """The value that the body spells.   Raises JSONDecodeError, whatever is wrong."""
     try:
         text = body.decode()
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        value = json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse)
         if "\\ud" in text.lower():  # the escape of half a character, or of a whole one in two halves
             json.dumps(value, ensure_ascii=False).encode()
     except JSONDecodeError:
@@ -59,6 +60,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise JSONDecodeError(f"the key {shown(key)} stands there twice", "", 0)
         found[key] = value
     return found
+
+
+def _finite(digits: str) -> float:
+    """JSON has 1e999, which no float holds; what is read as infinite could not be written again."""
+    number = float(digits)
+    if math.isinf(number):
+        raise JSONDecodeError(f"{shown(digits)} is beyond what a number here can be", "", 0)
+    return number
 
 
 def _refuse(constant: str) -> NoReturn:
