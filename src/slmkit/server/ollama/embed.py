@@ -64,7 +64,7 @@ async def _embedded(
     async def embedded() -> tuple[NDArray[np.float32], int]:
         async with service.model(body.id, keep) as model:
             n_tokens = await asyncio.to_thread(lambda: sum(len(model.tokenize(text)) for text in texts))
-            return await asyncio.to_thread(model.embed, texts), n_tokens
+            return await service.embed(body.id, texts, keep), n_tokens
 
     return load_ns, *await whole(http, embedded())
 
