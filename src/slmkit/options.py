@@ -161,8 +161,8 @@ def _check_bias(name: str, value: Any) -> dict[int, float]:
     try:
         given = dict(value)
         bias = {int(k): float(v) for k, v in given.items()}
-        if len(bias) < len(given) or any(isinstance(k, bool) or not isinstance(k, (str, Integral)) for k in given):
-            raise ValueError  # 1.5 is no id, and "1" beside 1 would lose one of them
+        if len(bias) < len(given) or not all(_is_id(k) for k in given):
+            raise ValueError  # 1.5 is no id, "1_0" none to anyone else, and "1" beside 1 would lose one of them
     except (TypeError, ValueError, OverflowError):
         raise OptionError(f"{name} is {shown(value)}; it takes pairs of a token id and a number") from None
     for k, v in bias.items():
@@ -172,6 +172,13 @@ def _check_bias(name: str, value: Any) -> dict[int, float]:
                 "or -inf, which bans the token"
             )
     return bias
+
+
+def _is_id(key: Any) -> bool:
+    """Whether it is a whole number, or one in digits as JSON has it for a key."""
+    if isinstance(key, str):
+        return key.removeprefix("-").isdecimal() and key.isascii()
+    return isinstance(key, Integral) and not isinstance(key, bool)
 
 
 def _check_places(name: str, value: Any) -> dict[str, str]:
