@@ -144,3 +144,11 @@ def test_a_conversation_of_many_messages_is_read_in_one_go():
     began = time.perf_counter()
     assert len(as_messages([{"role": "user", "content": "a"}] * 50_000)) == 50_000
     assert time.perf_counter() - began < 10  # 0.1 s; a count for each message took 60
+
+
+@pytest.mark.parametrize("stop", [["a"] * 1001, ["a" * 10_001]])
+def test_texts_to_stop_at_are_bounded(stop):
+    """100,000 of them took 0.2 s of each token, which everybody's answers waited for."""
+    with pytest.raises(OptionError, match=r"stop h.* at most"):
+        Options(stop=stop)
+    assert len(Options(stop=["a" * 10_000] * 1000).stop or ()) == 1000

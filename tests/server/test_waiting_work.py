@@ -75,3 +75,20 @@ def test_a_time_is_read_to_its_end(text, wanted):
 
 def embed(url, texts):
     return httpx.post(f"{url}/v1/embeddings", json={"model": "scripted", "input": texts}, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": "a " * 5_000_000}]}),
+        ("/v1/embeddings", {"input": "a " * 5_000_000}),
+        ("/api/embed", {"input": "a " * 5_000_000}),
+    ],
+)
+def test_a_text_that_cannot_fit_is_refused_before_its_tokens_are_counted(base_url, path, fields):
+    """10 MB of it took a minute, which nobody could end, not even by stopping the server."""
+    began = time.monotonic()
+    reply = httpx.post(base_url + path, json={"model": "tiny"} | fields, timeout=120)
+    assert reply.status_code == 400, reply.text
+    assert "over the context" in reply.text
+    assert time.monotonic() - began < 10
