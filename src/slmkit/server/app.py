@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -23,6 +24,9 @@ def create_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # one that waits long, such as a pull, has a thread to itself: Python's few would soon all be taken
+        threads = ThreadPoolExecutor(service.options.max_connections, "slmkit-server")
+        asyncio.get_running_loop().set_default_executor(threads)
         sweeper = asyncio.create_task(service.fleet.sweep())
         try:
             yield
