@@ -44,7 +44,8 @@ def key(value=KEY):
     return {"authorization": f"Bearer {value}"}
 
 
-@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "8.8.8.8", ""])
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "8.8.8.8", "",
+                                  "[::1].evil.example", "[localhost]evil"])  # fmt: skip
 def test_a_name_that_is_not_the_servers_is_403(http, host):
     """What a page of another site reaches by making its own name point here."""
     reply = http.get("/v1/models", headers={"host": host})
