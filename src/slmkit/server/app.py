@@ -34,7 +34,8 @@ def create_app(service: Service) -> FastAPI:
             sweeper.cancel()
             await service.fleet.close()
 
-    app = FastAPI(title="slmkit", version=slmkit.__version__, lifespan=lifespan)
+    # FastAPI's own pages of documents run scripts of another address, here, where the playground holds the key.
+    app = FastAPI(title="slmkit", version=slmkit.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     faults.install(app)
     app.add_middleware(Drain, service=service)
