@@ -41,8 +41,9 @@ def about(f: Field[Any]) -> str:
     low, high, notes = f.metadata["low"], f.metadata["high"], []
     if low is not None and not f.metadata["many"]:
         notes.append(f"{bound(low)} or more" if high is None else f"{bound(low)} to {bound(high)}")
-    if f.default not in (None, False, ()):
-        notes.append(f"default {f.default if isinstance(f.default, str) else bound(f.default)}")
+    default: Any = f.default
+    if default not in (None, False, ()):
+        notes.append(f"default {default if isinstance(default, str) else bound(default)}")
     return str(f.metadata["help"]) + (f" ({', '.join(notes)})" if notes else "")
 
 
