@@ -90,6 +90,8 @@ class Options(Checked):
         return {k: v for k, v in asdict(self).items() if v is not None}
 
 
+MOST_ITEMS = 1000  # of one option: each stop text is looked for in every character of an answer
+LONGEST_ITEM = 10_000  # characters
 MOST_BIAS = 1e6  # far beyond any logit, and far from where float32 ends
 QUANTIZATIONS = ("q4", "q8", "none")
 CACHE_TYPES = ("auto", "q8", "f16", "f32")
@@ -133,6 +135,8 @@ def check(f: Field[Any], value: Any) -> Any:
     meta = f.metadata
     if meta["many"]:
         items = tuple(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else (value,)
+        if len(items) > MOST_ITEMS:
+            raise OptionError(f"{f.name} has {len(items)} entries; it takes {MOST_ITEMS} at most")
         return tuple(_check_one(f.name, meta, item) for item in items)
     return _check_one(f.name, meta, value)
 
@@ -152,6 +156,8 @@ def _check_one(name: str, meta: Mapping[str, Any], value: Any) -> Any:
         raise OptionError(f"{name} is {shown(value)}; it takes {_a(kind)}{_bounds(low, high)}")
     if meta["choices"] and value not in meta["choices"]:
         raise OptionError(f"{name} is {shown(value)}; it takes one of {', '.join(meta['choices'])}")
+    if kind is str and meta["many"] and len(value) > LONGEST_ITEM:
+        raise OptionError(f"{name} holds a text of {len(value)} characters; it takes {LONGEST_ITEM} at most")
     if kind is str and meta["many"] and not value:
         raise OptionError(f"{name} holds an empty text, which would end every answer at once; leave it out")
     return value
@@ -161,8 +167,8 @@ def _check_bias(name: str, value: Any) -> dict[int, float]:
     try:
         given = dict(value)
         bias = {int(k): float(v) for k, v in given.items()}
-        if len(bias) < len(given) or any(isinstance(k, bool) or not isinstance(k, (str, Integral)) for k in given):
-            raise ValueError  # 1.5 is no id, and "1" beside 1 would lose one of them
+        if len(bias) < len(given) or not all(_is_id(k) for k in given):
+            raise ValueError  # 1.5 is no id, "1_0" none to anyone else, and "1" beside 1 would lose one of them
     except (TypeError, ValueError, OverflowError):
         raise OptionError(f"{name} is {shown(value)}; it takes pairs of a token id and a number") from None
     for k, v in bias.items():
@@ -172,6 +178,13 @@ def _check_bias(name: str, value: Any) -> dict[int, float]:
                 "or -inf, which bans the token"
             )
     return bias
+
+
+def _is_id(key: Any) -> bool:
+    """Whether it is a whole number, or one in digits as JSON has it for a key."""
+    if isinstance(key, str):
+        return key.removeprefix("-").isdecimal() and key.isascii()
+    return isinstance(key, Integral) and not isinstance(key, bool)
 
 
 def _check_places(name: str, value: Any) -> dict[str, str]:

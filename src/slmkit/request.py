@@ -122,9 +122,10 @@ def as_messages(messages: str | Sequence[Message | Mapping[str, Any]]) -> tuple[
     if isinstance(messages, (Mapping, Message)) or not isinstance(messages, Iterable):
         raise RequestError(f"a conversation is a text or a list of messages, not {type(messages).__name__}")
     found: list[Message] = []
+    n_images = 0
     for message in messages:
-        n_images = sum(len(m.images) for m in found)
         found.append(message if isinstance(message, Message) else _message(message, n_images))
+        n_images += len(found[-1].images)
     return tuple(found)
 
 

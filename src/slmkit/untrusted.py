@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any, NoReturn
 
-from slmkit.errors import CheckpointError, SlmError
+from slmkit.errors import CheckpointError, RequestError, SlmError
 
 Kind = type[SlmError]  # what is raised: CheckpointError, or what the reader's own callers expect
 
@@ -57,7 +57,9 @@ def open_regular(path: Path, error: Kind = CheckpointError) -> int:
             raise error(f"{path} is not a regular file; put an ordinary file in its place")
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
-        raise error(f"{path} is missing; fetch the model again if it was downloaded only in part") from None
+        is_named = issubclass(error, RequestError)  # by whoever calls, and no part of a model
+        todo = "check the path" if is_named else "fetch the model again if it was downloaded only in part"
+        raise error(f"{path} is missing; {todo}") from None
     except (OSError, ValueError) as reason:
         raise error(f"{path} cannot be opened ({_reason(reason)}); check the path and its rights") from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):

@@ -93,7 +93,8 @@ def test_answers_are_those_of_the_model_in_this_process(url, here, options):
     assert there.timing.total_s >= there.timing.first_token_s > 0
 
 
-def test_a_penalty_alone_looks_back_as_far_as_the_models_own(url):
+def test_a_penalty_alone_looks_back_as_far_as_the_models_own(url, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLMKIT_DATA_DIR", str(tmp_path))
     parameters = {"repeat_penalty": 1.0, "repeat_last_n": 3, "temperature": 0, "num_predict": 60}
     body = {"model": "short-sighted", "from": "tiny", "parameters": parameters, "stream": False}
     httpx.post(f"{url}/api/create", json=body, timeout=60).raise_for_status()

@@ -27,6 +27,7 @@ def own_settings(monkeypatch, tmp_path):
         if name.startswith("SLMKIT_") and name not in ("SLMKIT_CACHE_DIR", "SLMKIT_DATA_DIR"):
             monkeypatch.delenv(name)
     monkeypatch.setattr("slmkit.cli.remote.PLACES", ())
+    monkeypatch.setenv("SLMKIT_HOST", "127.0.0.1:1")  # where nobody answers, for processes of their own
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "HOME"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
 

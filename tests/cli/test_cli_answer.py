@@ -105,8 +105,7 @@ def test_a_pipe_gets_the_text_while_it_is_made():
 
 def test_a_pipe_gets_the_text_as_it_is_in_utf8_whatever_the_locale(slm_process):
     plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PATH": os.environ["PATH"]}
-    if "PYTHONPATH" in os.environ:
-        plain["PYTHONPATH"] = os.environ["PYTHONPATH"]
+    plain |= {name: os.environ[name] for name in ("PYTHONPATH", "SLMKIT_HOST") if name in os.environ}
     assert slm_process("run", "tiny", "umlaut", env=plain).stdout.decode() == "grün 🐶\n"
     assert slm_process("run", "tiny", "escape").stdout == "\x1b[31mred\x9b0m\r\n".encode()
 

@@ -84,7 +84,7 @@ def test_a_name_that_leads_elsewhere_or_is_taken_is_refused(real_slm, modelfile,
 
 def test_a_modelfile_that_is_missing_or_no_text_is_one_sentence(real_slm, modelfile, tmp_path):
     modelfile("FROM tiny")
-    real_slm("create", "x", "-f", "none").fails(2, "none is missing")
+    real_slm("create", "x", "-f", "none").fails(2, "none is missing; check the path")
     (tmp_path / "bin").write_bytes(b"FROM tiny\n\xff\xfe\xff")
     real_slm("create", "x", "-f", "bin").fails(2, "no UTF-8")
     (tmp_path / "win").write_bytes('FROM tiny\r\nSYSTEM """a\r\nb"""\r\n'.encode("utf-16"))

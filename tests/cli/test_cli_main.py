@@ -30,6 +30,12 @@ def test_every_verb_has_a_file_and_explains_itself(slm, verb):
     assert shown.out.startswith(f"usage: slm {verb}")
 
 
+def test_help_tells_the_defaults_of_the_server(slm):
+    shown = " ".join(slm("serve", "--help").out.split())
+    for words in ("(default 127.0.0.1)", "(0 to 65535, default 8000)", "(default 5m)", "(0 or more, default 25)"):
+        assert words in shown
+
+
 def test_help_is_quick_and_imports_nothing_heavy():
     def seconds() -> float:
         start = time.perf_counter()

@@ -28,7 +28,22 @@ def server(monkeypatch):
 def test_without_a_server_it_is_one_sentence(real_slm, monkeypatch):
     monkeypatch.setenv("SLMKIT_HOST", "127.0.0.1:1")
     for argv in (("ps",), ("stop", "tiny")):
-        real_slm(*argv).fails(2, "no server answers", "slm serve")
+        real_slm(*argv).fails(2, "no server answers at http://127.0.0.1:1;", "slm serve", "SLMKIT_HOST")
+
+
+def test_a_server_that_refuses_is_not_taken_for_none(real_slm, monkeypatch, tmp_path):
+    (tmp_path / "keys").write_text("right\n")
+    service = Service(("tiny",), ServeOptions(api_keys=str(tmp_path / "keys")), LoadOptions(ctx=512))
+    with running(service) as url:
+        monkeypatch.setenv("SLMKIT_HOST", url)
+        for key in ("", "wrong"):
+            monkeypatch.setenv("SLMKIT_API_KEY", key)
+            for argv in (("ps",), ("stop", "tiny")):
+                real_slm(*argv).fails(2, f"the server at {url} refuses", "API key", "SLMKIT_API_KEY")
+        monkeypatch.setenv("SLMKIT_API_KEY", "right")
+        assert real_slm("ps").code == 0
+        service.is_draining = True
+        real_slm("ps").fails(5, f"the server at {url} refuses", "being stopped")
 
 
 def test_ps_and_stop_and_run_go_to_the_server(real_slm, server):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 
 def test_the_bundled_model_is_listed(http):
     listed = http.get("/v1/models").json()
@@ -27,3 +29,26 @@ def test_a_place_that_is_not_there_says_so(http):
     reply = http.get("/v1/nothing")
     assert reply.status_code == 404
     assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
+    assert "/openapi.json" in reply.json()["error"]["message"]
+    assert "did you mean" not in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/completions", "/v1/completions"),
+        ("/v1/v1/messages", "/v1/messages"),
+        ("/v1/api/chat", "/api/chat"),
+    ],
+)
+def test_a_base_url_with_too_little_or_too_much_is_told_the_right_place(http, asked, meant):
+    reply = http.post(asked, json={})
+    assert reply.status_code == 404
+    assert f"did you mean {meant}?" in reply.text
+
+
+def test_there_is_no_page_with_scripts_of_another_address(http):
+    """FastAPI's would run them where the playground keeps the key."""
+    for path in ("/docs", "/redoc"):
+        assert http.get(path, headers={"accept": "text/html"}).status_code == 404

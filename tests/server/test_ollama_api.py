@@ -15,6 +15,7 @@ import pytest
 import slmkit
 
 GGUF = Path(__file__).parents[1] / "data" / "gguf"
+PATH, NOWHERE = next(GGUF.glob("*.gguf")), "sha256:" + "0" * 64
 GREEDY = {"temperature": 0, "num_predict": 12}
 
 
@@ -302,6 +303,11 @@ def test_creating_tells_of_its_steps(client):
         ({"model": "a/b/c", "from": "tiny"}, 400, ["a/b/c"]),
         ({"model": "tiny", "from": "tiny"}, 400, ["tiny", "another name"]),
         ({"model": "phi3.5", "from": "tiny"}, 400, ["phi3.5"]),
+        ({"model": "TINY", "from": "tiny"}, 400, ["TINY", "another name"]),
+        ({"model": "Phi3.5", "from": "tiny"}, 400, ["Phi3.5", "another name"]),
+        ({"model": "microsoft/phi-3.5-mini-instruct", "from": "tiny"}, 400, ["another name"]),
+        ({"model": "Ollama-Store:x", "from": "tiny"}, 400, ["Ollama's own store"]),
+        ({"model": "OLLAMA:x", "from": "tiny"}, 400, ["backend ollama"]),
         ({"model": "x"}, 400, ["from", "files"]),
         ({"model": "x", "from": "tiny", "quantize": "q4_0"}, 400, ["quantize"]),
         ({"model": "x", "from": "tiny", "template": "{{ if 1 }}{{ .Foo }}"}, 400, ["TEMPLATE"]),
@@ -310,11 +316,38 @@ def test_creating_tells_of_its_steps(client):
         ({"model": "x", "files": {"m.gguf": "sha256:../../x"}}, 400, ["digest"]),
         ({"model": "x", "modelfile": "FROM tiny\nPARAMETER top_k x"}, 400, ["line 2", "top_k"]),
         ({"model": "x", "modelfile": "FROM tiny\nADAPTER /etc"}, 400, ["ADAPTER", "path"]),
+        ({"model": "x", "modelfile": "FROM tiny\nPARAMETER num_gpu nan"}, 400, ["line 2", "num_gpu"]),
+        ({"model": "x", "modelfile": f"FROM {PATH}", "files": {"m.gguf": NOWHERE}}, 400, ["files", "modelfile"]),
+        ({"model": "x", "modelfile": "FROM tiny", "system": "Be brief."}, 400, ["system", "modelfile"]),
+        ({"model": "x", "from": "tiny", "messages": [{"role": "user", "images": [""]}]}, 400, ["images"]),
+        ({"model": "x", "from": "tiny", "parameters": {"num_gpu": {"a": 1}}}, 400, ["num_gpu"]),
+        ({"model": "x", "from": "tiny", "system": "a" * (9 << 20)}, 400, ["shorten"]),
     ],
 )
 def test_a_model_that_cannot_be_made_is_refused(http, body, status, words):
     refused(http.post("/api/create", json=body), *words, status=status)
     assert [model["name"] for model in http.get("/api/tags").json()["models"]] == ["tiny:latest"]
+
+
+def test_a_model_that_was_made_anew_or_removed_is_no_longer_the_old_one_while_that_answers(base_url, http):
+    ask = {"model": "busy", "prompt": "Tell me a story.", "options": {"temperature": 0, "num_predict": 900}}
+    short = {"model": "busy", "prompt": "Tell me a story.", "stream": False}
+    assert http.post("/api/create", json={"model": "busy", "from": "tiny"}).status_code == 200
+    with httpx.stream("POST", f"{base_url}/api/generate", json=ask, timeout=60) as reply:
+        lines = reply.iter_lines()
+        next(lines)
+        new = {"model": "busy", "from": "tiny", "parameters": {"num_predict": 3}}
+        assert http.post("/api/create", json=new).status_code == 200
+        assert http.post("/api/generate", json=short).json()["eval_count"] == 3
+        assert http.request("DELETE", "/api/delete", json={"model": "busy"}).status_code == 200
+        refused(http.post("/api/generate", json=short), "busy", status=404)
+        assert json.loads(list(lines)[-1])["eval_count"] > 100
+
+
+def test_a_model_that_cannot_be_removed_stays_loaded(http):
+    assert http.post("/api/generate", json={"model": "tiny"}).status_code == 200
+    refused(http.request("DELETE", "/api/delete", json={"model": "tiny"}), "comes with slmkit")
+    assert [model["name"] for model in http.get("/api/ps").json()["models"]] == ["tiny:latest"]
 
 
 def test_a_modelfile_of_the_first_versions_makes_a_model_too(http, client):

@@ -138,6 +138,7 @@ def test_the_best_of_several(client):
     ("extra", "param"),
     [
         ({"suffix": "x"}, "suffix"), ({"prompt": []}, "prompt"), ({"prompt": [1.5]}, "prompt.0"),
+        ({"prompt": ["a"] * 2049}, "prompt"),
         ({"max_tokens": 0}, "max_tokens"), ({"logprobs": 21}, "logprobs"),
         ({"best_of": 1, "n": 2}, "best_of"), ({"best_of": 2, "stream": True}, "best_of"), ({"n": 129}, "n"),
         ({"extra_body": {"min_tokens": 3}}, "min_tokens"),

@@ -44,7 +44,8 @@ def key(value=KEY):
     return {"authorization": f"Bearer {value}"}
 
 
-@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "8.8.8.8", ""])
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "8.8.8.8", "",
+                                  "[::1].evil.example", "[localhost]evil"])  # fmt: skip
 def test_a_name_that_is_not_the_servers_is_403(http, host):
     """What a page of another site reaches by making its own name point here."""
     reply = http.get("/v1/models", headers={"host": host})
@@ -149,6 +150,13 @@ def test_keys_come_from_the_file_and_the_variable_and_are_never_shown(tmp_path):
     assert len(keys_of(ServeOptions(), {})) == 0
 
 
+def test_a_file_of_keys_may_be_a_link_as_secrets_are(tmp_path):
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "a").write_text(KEY)
+    (tmp_path / "keys").symlink_to(tmp_path / "secrets" / "a")
+    assert len(keys_of(ServeOptions(api_keys=str(tmp_path / "keys")), {})) == 1
+
+
 @pytest.mark.parametrize("text", ["", "# none\n\n", "two words", "schlüssel"])
 def test_a_file_that_holds_no_usable_key_is_refused(tmp_path, text):
     file = tmp_path / "keys"
@@ -159,7 +167,7 @@ def test_a_file_that_holds_no_usable_key_is_refused(tmp_path, text):
 
 
 def test_a_file_of_keys_that_is_missing_is_refused(tmp_path):
-    with pytest.raises(OptionError, match="missing"):
+    with pytest.raises(OptionError, match="missing; check the path"):
         keys_of(ServeOptions(api_keys=str(tmp_path / "nosuch")), {})
 
 

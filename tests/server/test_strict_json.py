@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 BODIES = {
@@ -10,6 +12,7 @@ BODIES = {
     "half a character": (b'{"model": "tiny", "x": "\\ud800"}', "surrogate"),
     "no UTF-8": (b'{"model": "\xff"}', "UTF-8"),
     "too deep": (b'{"model": ' + b"[" * 100_000, "deep"),
+    "a number beyond all floats": (b'{"model": "tiny", "x": {"y": [-1e999]}}', "-1e999"),
     "too many digits": (b'{"model": ' + b"9" * 5000 + b"}", "digits"),
     "no JSON": (b"{'model': 'tiny'}", "no JSON"),
 }
@@ -31,3 +34,30 @@ def test_a_body_that_is_no_strict_json_is_400_at_every_endpoint(http, kind):
         reply = http.post(path, content=body, headers={"Content-Type": "application/json"})
         assert reply.status_code == 400, path
         assert word in message_of(reply), (path, reply.text)
+
+
+ONE_FAULT_EACH = [
+    ("/v1/chat/completions", "messages", "{}"),
+    ("/v1/completions", "prompt", "{}"),
+    ("/v1/embeddings", "input", "[{}]"),
+    ("/v1/responses", "input", "1"),
+    ("/v1/messages", "messages", '{"role": "user", "content": [{}]}'),
+    ("/api/chat", "messages", "{}"),
+]
+
+
+@pytest.mark.parametrize(("path", "field", "value"), ONE_FAULT_EACH)
+def test_a_list_of_faults_is_read_up_to_the_first(http, path, field, value):
+    """Each was looked for and described: 300 KB of them kept the server from everything else for ten seconds."""
+    body = f'{{"model": "tiny", "{field}": [{",".join([value] * 60_000)}]}}'
+    began = time.perf_counter()
+    reply = http.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert reply.status_code == 400
+    assert f"{field}.0" in message_of(reply)
+    assert time.perf_counter() - began < 1  # 0.1 s, and 0.7 to 6 s before
+
+
+def test_a_body_of_more_values_than_are_read_is_400_and_a_text_with_as_many_commas_is_not(http):
+    body = {"model": "tiny", "prompt": [5] * 400_000}
+    assert "300000 values" in message_of(http.post("/v1/completions", json=body))
+    assert "at least" in message_of(http.post("/v1/completions", json=body | {"prompt": '", \\' * 400_000}))

@@ -130,6 +130,7 @@ def test_calls_and_their_results_are_rendered_back():
         (ASK, [], "required", "no tools"),
         ([Turn(Message("tool", "x"), result_of="9")], [WEATHER], "auto", "'9'"),
         ([*ASK, Turn(Message("assistant", ""), (Call("1", "f", "{"),))], [], "auto", "no JSON"),
+        ([*ASK, Turn(Message("assistant", ""), (Call("1", "f", "[" * 100_000),))], [], "auto", "no JSON"),
     ],
 )
 def test_what_cannot_be_is_refused(turns, tools, choice, words):
@@ -140,6 +141,8 @@ def test_what_cannot_be_is_refused(turns, tools, choice, words):
 def test_a_function_has_a_name_and_an_object_of_arguments():
     with pytest.raises(RequestError, match="name"):
         Tool('a"b')
+    with pytest.raises(RequestError, match="none, which is a tool_choice"):  # it could not be told from "call none"
+        Tool("none")
     with pytest.raises(RequestError, match="object"):
         Tool("f", parameters={"type": "string"})
 

@@ -98,7 +98,8 @@ class NativeBackend:
         return self._worker.submit(self.task(request))
 
     def render(self, messages: Sequence[Message], parse_special: bool = False) -> Prompt:
-        """The exact prompt of a conversation: text and ids."""
+        """The exact prompt of a conversation: text and ids.   Raises ContextExceeded for one that cannot fit."""
+        self._refuse_hopeless(Request(messages=tuple(messages)))
         return self._prompt(messages, parse_special)[0]
 
     def tokenize(self, text: str) -> tuple[int, ...]:

@@ -37,13 +37,14 @@ def add_flags(parser: argparse.ArgumentParser, *kinds: AnyOptions, without: tupl
 
 
 def about(f: Field[Any]) -> str:
-    """The option's sentence and its bounds."""
-    low, high = f.metadata["low"], f.metadata["high"]
-    if low is None or f.metadata["many"]:
-        return str(f.metadata["help"])
-    if high is None:
-        return f"{f.metadata['help']} ({bound(low)} or more)"
-    return f"{f.metadata['help']} ({bound(low)} to {bound(high)})"
+    """The option's sentence, its bounds, and its default where it has one of its own."""
+    low, high, notes = f.metadata["low"], f.metadata["high"], []
+    if low is not None and not f.metadata["many"]:
+        notes.append(f"{bound(low)} or more" if high is None else f"{bound(low)} to {bound(high)}")
+    default: Any = f.default
+    if default not in (None, False, ()):
+        notes.append(f"default {default if isinstance(default, str) else bound(default)}")
+    return str(f.metadata["help"]) + (f" ({', '.join(notes)})" if notes else "")
 
 
 def _add(group: argparse._ArgumentGroup, f: Field[Any]) -> None:

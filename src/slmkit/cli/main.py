@@ -20,7 +20,7 @@ VERBS = {
     "pull": "fetch a model from the hub",
     "list": "list the models that run here without a download",
     "show": "show what a model is, what its files hold, and the memory it needs",
-    "rm": "remove a pulled model, or packed copies",
+    "rm": "remove a model that was pulled or made, packed copies, or kept prompts",
     "serve": "serve models over HTTP: the APIs of OpenAI, Anthropic and Ollama, and a page",
     "ps": "list the models that a running server has loaded",
     "stop": "unload a model from a running server",

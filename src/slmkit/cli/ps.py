@@ -1,4 +1,7 @@
-"""List the models that a running server has loaded: memory, context, and until when they stay."""
+"""List the models that a running server has loaded: memory, context, and until when they stay.
+
+SLMKIT_HOST says where the server is if not at 127.0.0.1:8000 or 11434, SLMKIT_API_KEY is the key that it gets.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from slmkit.backends.ollama_server import OllamaServer
 from slmkit.cli import terminal
 from slmkit.cli.address import at_address
 from slmkit.cli.settings import settings
-from slmkit.errors import RequestError, SlmError, UnsupportedFeature
+from slmkit.errors import AccessDenied, Busy, RequestError, SlmError, UnsupportedFeature
 from slmkit.options import LoadOptions
 from slmkit.server.settings import ServeOptions
 
@@ -27,16 +27,9 @@ def find_server(
 ) -> tuple[OllamaServer, list[dict[str, Any]]] | None:
     """The first server that answers, and the models that it has loaded; None if there is none.
 
-    places: where to look unless an address is set (SLMKIT_HOST, SLMKIT_PORT, config file); all usual ones by default.
+    places: as of _servers.
     """
-    nothing = argparse.Namespace()
-    is_set = any(s.source for s in settings(ServeOptions, nothing) if s.name in ("host", "port"))
-    if is_set:
-        options = at_address(nothing)
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(options.host, options.host)
-        places = ((host, options.port),)
-    for host, port in PLACES if places is None else places:
-        server = OllamaServer(host, port, os.environ.get("SLMKIT_API_KEY", "").strip())
+    for server in _servers(places):
         try:
             return server, server.running()
         except SlmError:
@@ -45,14 +38,39 @@ def find_server(
 
 
 def required_server() -> tuple[OllamaServer, list[dict[str, Any]]]:
-    """As find_server.   Raises RequestError if there is none."""
-    found = find_server()
-    if found is None:
-        raise RequestError(
-            "no server answers where one is looked for (SLMKIT_HOST, else 127.0.0.1:8000, then 11434); "
-            "`slm serve` starts one"
-        )
-    return found
+    """As find_server.   Raises RequestError if there is none, AccessDenied or Busy with what one says that refuses."""
+    servers = _servers()
+    refusals: list[SlmError] = []
+    for server in servers:
+        try:
+            return server, server.running()
+        except AccessDenied as error:
+            said = f"the server at {server} refuses: {error}; slm sends the key in SLMKIT_API_KEY"
+            refusals.append(AccessDenied(said))
+        except Busy as error:
+            refusals.append(Busy(f"the server at {server} refuses: {error}", error.retry_after_s))
+        except SlmError:
+            continue
+    if refusals:
+        raise refusals[0]
+    raise RequestError(
+        f"no server answers at {' or '.join(map(str, servers))}; `slm serve` starts one, and SLMKIT_HOST says where "
+        "one is, such as 127.0.0.1:9000"
+    )
+
+
+def _servers(places: tuple[tuple[str, int], ...] | None = None) -> list[OllamaServer]:
+    """Where a server may be.   Raises OptionError.
+
+    places: where to look unless an address is set (SLMKIT_HOST, SLMKIT_PORT, config file); all usual ones by default.
+    """
+    nothing = argparse.Namespace()
+    if any(s.source for s in settings(ServeOptions, nothing) if s.name in ("host", "port")):
+        options = at_address(nothing)
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(options.host, options.host)
+        places = ((host, options.port),)
+    key = os.environ.get("SLMKIT_API_KEY", "").strip()
+    return [OllamaServer(host, port, key) for host, port in (PLACES if places is None else places)]
 
 
 def same_name(asked: str, running: str) -> bool:

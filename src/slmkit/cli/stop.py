@@ -1,4 +1,7 @@
-"""Unload a model from a running server; what it is answering is finished first. The server goes on."""
+"""Unload a model from a running server; what it is answering is finished first. The server goes on.
+
+SLMKIT_HOST says where the server is if not at 127.0.0.1:8000 or 11434, SLMKIT_API_KEY is the key that it gets.
+"""
 
 from __future__ import annotations
 

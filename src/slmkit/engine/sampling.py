@@ -62,7 +62,8 @@ def choose(logits: F32, options: Options, rng: np.random.Generator, draw: Draw) 
     if not options.temperature:
         return int(logits.argmax())
     top_p = 1.0 if options.top_p is None else options.top_p
-    return draw(logits, options.temperature, options.top_k or 0, top_p, options.min_p or 0.0, rng.random())
+    top_k = min(options.top_k or 0, len(logits))  # a number of any length may have been given
+    return draw(logits, options.temperature, top_k, top_p, options.min_p or 0.0, rng.random())
 
 
 def random_numbers(seed: int, index: int) -> np.random.Generator:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -23,6 +24,9 @@ def create_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # one that waits long, such as a pull, has a thread to itself: Python's few would soon all be taken
+        threads = ThreadPoolExecutor(service.options.max_connections, "slmkit-server")
+        asyncio.get_running_loop().set_default_executor(threads)
         sweeper = asyncio.create_task(service.fleet.sweep())
         try:
             yield
@@ -30,7 +34,8 @@ def create_app(service: Service) -> FastAPI:
             sweeper.cancel()
             await service.fleet.close()
 
-    app = FastAPI(title="slmkit", version=slmkit.__version__, lifespan=lifespan)
+    # FastAPI's own pages of documents run scripts of another address, here, where the playground holds the key.
+    app = FastAPI(title="slmkit", version=slmkit.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     faults.install(app)
     app.add_middleware(Drain, service=service)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastapi import FastAPI
@@ -75,7 +75,7 @@ def install(app: FastAPI) -> None:
     async def refused(http: HttpRequest, error: HTTPException) -> Response:
         message = str(error.detail)
         if error.status_code == 404:
-            message = f"there is nothing at {shown(http.url.path)}; /docs lists what there is"
+            message = _nothing_at(http.url.path, http.app.openapi()["paths"])
         elif error.status_code == 405:
             message = (
                 f"{http.method} is not for {shown(http.url.path)}; it takes {(error.headers or {}).get('Allow', '')}"
@@ -92,6 +92,14 @@ def install(app: FastAPI) -> None:
     async def unexpected(http: HttpRequest, error: Exception) -> Response:
         log.exception("a request failed unexpectedly")
         return reply(Fault(500, f"unexpected {type(error).__name__}; the server's log has more"), http.url.path)
+
+
+def _nothing_at(path: str, endpoints: Iterable[str]) -> str:
+    """What a 404 says, with the endpoint that was meant: some clients add /v1 to an address, others want it there."""
+    alike = (known for known in endpoints if path.endswith(known) or known.endswith(path))
+    meant = min(alike, key=len, default="")
+    hint = f" (did you mean {meant}?)" if meant else ""
+    return f"there is nothing at {shown(path)}{hint}; /openapi.json lists what there is"
 
 
 def _invalid(error: RequestValidationError) -> Fault:

@@ -51,6 +51,7 @@ class Fleet:
     def __init__(self, open: Callable[[str], Model], keep_alive_s: float) -> None:
         self._open, self.keep_alive_s = open, keep_alive_s
         self._berths: dict[str, Berth] = {}
+        self._replaced: set[Berth] = set()
         self.has_loaded = False  # any model, ever: what was unloaded since can be loaded again
         self._loading = asyncio.Lock()  # one at a time: each looks at the memory that is free
 
@@ -58,6 +59,11 @@ class Fleet:
     def berths(self) -> tuple[Berth, ...]:
         """What is loaded now."""
         return tuple(self._berths.values())
+
+    @property
+    def held(self) -> tuple[Berth, ...]:
+        """What takes memory: beside those loaded, the replaced ones that are still answering."""
+        return (*self.berths, *self._replaced)
 
     @asynccontextmanager
     async def use(self, name: str, keep_alive_s: float | None = None) -> AsyncIterator[Model]:
@@ -92,6 +98,14 @@ class Fleet:
             await self._unload(berth)
         return True
 
+    async def replace(self, name: str) -> None:
+        """Have the next request open the model anew: what has its name is another one now. Those under way go on."""
+        if berth := self._berths.pop(name, None):
+            self._replaced.add(berth)
+            berth.keep_alive_s = 0.0
+            if not berth.users:
+                await self._unload(berth)
+
     async def sweep(self, every_s: float = 1.0) -> None:
         """Unload what has been idle too long, until cancelled."""
         while True:
@@ -102,7 +116,7 @@ class Fleet:
 
     async def close(self) -> None:
         """Unload every model; what is under way ends with an error."""
-        for berth in self.berths:
+        for berth in self.held:
             await self._unload(berth)
 
     async def _load(self, name: str) -> Berth:
@@ -123,4 +137,7 @@ class Fleet:
     async def _unload(self, berth: Berth) -> None:
         if self._berths.get(berth.name) is berth:
             del self._berths[berth.name]
-            await asyncio.to_thread(berth.model.close)
+        elif berth not in self._replaced:
+            return
+        self._replaced.discard(berth)
+        await asyncio.to_thread(berth.model.close)

@@ -97,7 +97,8 @@ def checked_origin(text: str) -> str:
 def _name(host: str) -> str:
     """The name or address in a Host header, without port and brackets."""
     if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
+        address, _, rest = host[1:].partition("]")
+        return address.lower() if not rest or rest.startswith(":") else host
     return host.partition(":")[0].lower().removesuffix(".")
 
 

@@ -46,7 +46,7 @@ def keys_of(options: ServeOptions, environment: Mapping[str, str] = os.environ) 
     """The keys of the file and of the variable.   Raises OptionError for a file without any, or a key with a space."""
     keys = [environment[VARIABLE].strip()] if environment.get(VARIABLE, "").strip() else []
     if options.api_keys is not None:
-        lines = read_text(Path(options.api_keys), LARGEST_FILE, OptionError).splitlines()
+        lines = read_text(Path(options.api_keys).resolve(), LARGEST_FILE, OptionError).splitlines()
         listed = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
         if not listed:
             raise OptionError(f"{options.api_keys} holds no API key; write one on each line")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 import slmkit
 from slmkit.engine.memory import usable_bytes
-from slmkit.engine.worker import MOST_JOBS
-from slmkit.errors import NotEnoughMemory, OptionError, RequestError
+from slmkit.engine.worker import MOST_JOBS, MOST_TEXTS
+from slmkit.errors import DeadlineExceeded, NotEnoughMemory, OptionError, RequestError
 from slmkit.events import Chunk, Event
 from slmkit.model import Model
 from slmkit.options import LoadOptions
@@ -29,6 +30,7 @@ from slmkit.untrusted import shown
 _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([+-]?)((?:\d+\.?\d*(?:ns|us|ms|s|m|h))+|\d+\.?\d*)")
 CENTURY = 100 * 365 * 24 * 3600.0  # seconds; beyond it, times have no date
+_LONGEST = 400  # characters of a time: 1e308 has 319
 _PART = re.compile(r"(\d+\.?\d*)(ns|us|ms|s|m|h)")
 
 
@@ -53,12 +55,13 @@ class Service:
 
         Raises NotEnoughMemory.
         """
-        loaded = {berth.name: berth.model.describe() for berth in self.fleet.berths}
+        loaded = {berth.name for berth in self.fleet.berths}
+        held = [berth.model.describe() for berth in self.fleet.held]
         awaited = sum(name not in loaded for name in self.roster.served.values())
-        if not loaded and awaited <= 1:
+        if not held and awaited <= 1:
             return open(self.load_options)
-        held = sum(facts.get("weight_bytes", 0) + facts.get("cache_bytes", 0) for facts in loaded.values())
-        left = max(1, self._memory - held)
+        taken = sum(facts.get("weight_bytes", 0) + facts.get("cache_bytes", 0) for facts in held)
+        left = max(1, self._memory - taken)
         if awaited > 1:
             with suppress(NotEnoughMemory):
                 return open(replace(self.load_options, memory=str(left // awaited)))
@@ -91,9 +94,20 @@ class Service:
                     yield event
 
     async def embed(self, id: str, texts: Sequence[str], keep_alive_s: float | None = None) -> NDArray[np.float32]:
-        """The mean of each text's last hidden states: (texts, hidden)."""
+        """The mean of each text's last hidden states: (texts, hidden).
+
+        Cancelling the task ends it within a few texts.   Raises DeadlineExceeded.
+        """
+        began = time.perf_counter()
+        vectors: list[NDArray[np.float32]] = []
         async with self.model(id, keep_alive_s) as model:
-            return await asyncio.to_thread(model.embed, texts)
+            for at in range(0, len(texts), MOST_TEXTS):
+                if self.options.deadline is not None and time.perf_counter() - began > self.options.deadline:
+                    raise DeadlineExceeded(
+                        f"the deadline passed after {at} of {len(texts)} texts; send fewer at once, or allow more time"
+                    )
+                vectors.append(await asyncio.to_thread(model.embed, texts[at : at + MOST_TEXTS]))
+        return np.concatenate(vectors)
 
     async def has_system(self, id: str) -> bool:
         """Whether the model's template has a place for system messages."""
@@ -122,7 +136,8 @@ def seconds(text: str | float, name: str) -> float:
     """A time as people and clients of Ollama write it: 5m, 1h30m, a number of seconds; below 0 is FOREVER."""
     if isinstance(text, (int, float)) and not isinstance(text, bool):
         text = f"{text:.9f}"
-    found = _DURATION.fullmatch(str(text).strip()[:40])
+    text = str(text).strip()
+    found = _DURATION.fullmatch(text) if len(text) <= _LONGEST else None
     if found is None:
         raise OptionError(f"{name} is {shown(text)}; it takes a time such as 30s, 5m or 1h30m, 0, or -1 for ever")
     parts = _PART.findall(found[2])

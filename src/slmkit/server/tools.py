@@ -38,6 +38,8 @@ class Tool:
             raise RequestError(
                 f"a function is called {shown(self.name)}; a name has 1 to 128 letters, digits, dots, _ and -"
             )
+        if self.name in (AUTO, NONE, REQUIRED):
+            raise RequestError(f"a function is called {self.name}, which is a tool_choice of its own; rename it")
         if self.parameters.get("type", "object") != "object":
             raise RequestError(f"the parameters of {self.name} are a schema of an object; name them in its properties")
 
@@ -274,7 +276,7 @@ def _plain(turns: Sequence[Turn]) -> tuple[Message, ...]:
 def _written(call: Call) -> str:
     try:
         arguments = json.dumps(json.loads(call.arguments or "{}"), ensure_ascii=False, allow_nan=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RequestError(
             f"the arguments of the call {shown(call.id)} are {shown(call.arguments)}, which is no JSON; give them as "
             "they came"

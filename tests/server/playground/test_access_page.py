@@ -90,6 +90,25 @@ def test_the_switch_of_colours_is_remembered(come, address):
     assert not is_dark(you)
 
 
+@pytest.mark.parametrize("width", [1024, 1100, 1180, 1280])
+def test_no_word_of_the_switches_is_broken_where_both_sides_are_open(come, scripted, width):
+    you = come(scripted, viewport={"width": width, "height": 700})
+    you.page.click("#open-options")
+    for name in ("compare", "tokens", "json", "aloud"):
+        word = you.see(f"#{name} span")
+        assert word.evaluate("it => it.getClientRects().length === 1 && it.offsetHeight < 30"), name
+        assert you.see(f"#{name}").bounding_box()["width"] >= 36
+
+
+def test_the_welcome_is_read_from_its_beginning_where_it_does_not_fit(come, scripted):
+    you = come(scripted, viewport={"width": 360, "height": 420})
+    scroller = you.see("#scroller")
+    assert scroller.evaluate("it => [it.scrollTop, it.scrollHeight > it.clientHeight]") == [0, True]
+    expect(you.see("#to-latest")).to_be_hidden()
+    you.ask("many words")
+    assert scroller.evaluate("it => it.scrollTop") > 0
+
+
 def test_a_phone_has_everything_and_never_scrolls_sideways(come, scripted):
     you = come(scripted, viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True)
 

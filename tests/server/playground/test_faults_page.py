@@ -35,7 +35,9 @@ def test_who_has_no_key_is_told_and_can_try_again(browser):
         you = visitor(browser, address)
         you.page.goto(address + "/")
         you.page.get_by_role("dialog").get_by_role("button", name="Not now").click()
-        expect(you.see("#server-fault")).to_contain_text("this server asks for an API key")
+        expect(you.see("#server-fault")).to_contain_text(
+            "There is no list of models: this server asks for an API key. Enter the key that the server was started"
+        )
         you.see("#server-fault").get_by_role("button", name="Try again").click()
         expect(you.page.get_by_role("dialog")).to_be_visible()
         you.page.context.close()
@@ -78,6 +80,17 @@ def test_a_server_that_is_gone_is_told_and_found_again(browser):
         you.see("#server-fault").get_by_role("button", name="Try again").click()
         expect(you.see("#server-fault")).to_be_hidden()
         expect(you.ask("A story").locator(".answer-body")).to_have_text(STORY)
+        you.page.context.close()
+
+
+def test_a_page_under_a_name_that_the_server_does_not_know_is_not_asked_for_a_key(browser):
+    with served(stand_in()) as address:
+        you = visitor(browser, address)
+        refusal = '{"error": {"message": "pages of http://slm.lan may not call this server"}}'
+        you.page.route("**/v1/**", lambda route: route.fulfill(status=403, body=refusal))
+        you.page.goto(address + "/")
+        expect(you.see("#server-fault")).to_contain_text("may not call this server. Start slm serve with that option")
+        expect(you.see("#server-fault")).not_to_contain_text("key")
         you.page.context.close()
 
 

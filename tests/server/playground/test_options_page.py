@@ -83,6 +83,7 @@ def test_answers_match_a_schema_that_is_checked_while_it_is_typed(come, scripted
     you.page.click("#json")
     field, verdict = you.see("#schema"), you.see("#schema-verdict")
     expect(field).to_be_focused()
+    assert field.evaluate("field => [field.selectionStart, field.scrollTop]") == [0, 0]
     for text, words in [
         ("", "Write a schema"),
         ('{"type": ', "This is not JSON yet: it ends too early"),

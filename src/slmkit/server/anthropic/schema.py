@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag
+
+from slmkit.server import bodies
 
 
-class Strict(BaseModel):
+class Strict(bodies.Body):
     """Nothing is converted, and a field that is not here is refused by name."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -139,7 +141,7 @@ class Conversation(Strict):
     system: Annotated[
         Annotated[str, Tag("text")] | Annotated[list[Text], Tag("blocks")], Discriminator(_kind)
     ] = ""  # fmt: skip
-    tools: list[Tool] = []
+    tools: list[Tool] = Field(default_factory=list)
     tool_choice: Annotated[AnyTool | ThisTool | NoTool, Field(discriminator="type")] | None = None
     output_config: OutputConfig | None = None
     thinking: Thinking | None = None
@@ -150,7 +152,7 @@ class Body(Conversation):
     """POST /v1/messages."""
 
     max_tokens: Annotated[int, Field(ge=1)]
-    stop_sequences: list[Annotated[str, Field(min_length=1)]] = []
+    stop_sequences: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
     temperature: Annotated[float, Field(ge=0, le=1)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None

@@ -63,8 +63,8 @@ async def _embedded(
 
     async def embedded() -> tuple[NDArray[np.float32], int]:
         async with service.model(body.id, keep) as model:
-            n_tokens = await asyncio.to_thread(lambda: sum(len(model.tokenize(text)) for text in texts))
-            return await asyncio.to_thread(model.embed, texts), n_tokens
+            vectors = await service.embed(body.id, texts, keep)  # before they are counted: what is too long is refused
+            return vectors, await asyncio.to_thread(lambda: sum(len(model.tokenize(text)) for text in texts))
 
     return load_ns, *await whole(http, embedded())
 

@@ -9,10 +9,11 @@ import base64
 import binascii
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from slmkit.errors import RequestError
 from slmkit.request import Constraint
+from slmkit.server import bodies
 from slmkit.server.faults import Fault
 from slmkit.server.ollama.names import check_name
 from slmkit.untrusted import shown
@@ -20,7 +21,7 @@ from slmkit.untrusted import shown
 MOST_LOGPROBS = 20
 
 
-class Body(BaseModel):
+class Body(bodies.Body):
     """What every body has in common."""
 
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)

@@ -28,6 +28,7 @@ from slmkit.server.together import together
 
 Json = dict[str, Any]
 MAX_TOKENS = 16  # OpenAI's default here
+MOST_PROMPTS = 2048
 
 
 def routes(service: Service) -> APIRouter:
@@ -56,6 +57,9 @@ def as_prompts(asked: Completion) -> list[str | list[int]]:
     if not given and given != "":
         raise Fault(400, "prompt is empty; give a text, ids, or a list of them", "invalid_value", "prompt")
     is_one = isinstance(given, str) or isinstance(given[0], int)
+    if not is_one and len(given) > MOST_PROMPTS:
+        message = f"prompt has {len(given)} texts, over {MOST_PROMPTS}; send fewer at once"
+        raise Fault(400, message, "invalid_value", "prompt")
     return [given] if is_one else list(given)
 
 

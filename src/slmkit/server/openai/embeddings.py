@@ -38,8 +38,9 @@ def routes(service: Service) -> APIRouter:
 
         async def embedded() -> tuple[NDArray[np.float32], int]:
             async with service.model(asked.model, keep_alive_s) as model:
-                texts, n_tokens = await asyncio.to_thread(_texts, model, inputs)
-                return await service.embed(asked.model, texts), n_tokens
+                texts = await asyncio.to_thread(_texts, model, inputs)
+                vectors = await service.embed(asked.model, texts)  # before they are counted: too long ones are refused
+                return vectors, await asyncio.to_thread(lambda: sum(len(model.tokenize(text)) for text in texts))
 
         vectors, n_tokens = await whole(http, embedded())
         written = _base64 if asked.encoding_format == "base64" else _numbers
@@ -70,17 +71,15 @@ def as_inputs(asked: Embedding) -> list[str | list[int]]:
     return inputs
 
 
-def _texts(model: Model, inputs: Sequence[str | list[int]]) -> tuple[list[str], int]:
-    """The texts, and how many tokens they have.   Raises Fault for ids that are not how the model writes their text."""
-    texts, n_tokens = [], 0
+def _texts(model: Model, inputs: Sequence[str | list[int]]) -> list[str]:
+    """The texts.   Raises Fault for ids that are not how the model writes their text."""
+    texts = []
     for n, given in enumerate(inputs):
         text = given if isinstance(given, str) else _text(model, given, n)
-        ids = list(model.tokenize(text))
-        if not isinstance(given, str) and ids != given:
+        if not isinstance(given, str) and list(model.tokenize(text)) != given:
             raise _foreign(n, "has ids that this model's tokenizer would not give for their text")
         texts.append(text)
-        n_tokens += len(ids)
-    return texts, n_tokens
+    return texts
 
 
 def _text(model: Model, ids: list[int], n: int) -> str:

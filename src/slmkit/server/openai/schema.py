@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from slmkit.options import Options
+from slmkit.server import bodies
 
 
-class Body(BaseModel):
+class Body(bodies.Body):
     """A JSON object whose types are exact; null is the same as leaving a field out."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)

@@ -1,6 +1,7 @@
 // One model's answer as it is seen: its text or tokens, what went wrong, its figures, and what can be done with it.
 
 import { copy, el } from "./dom.js";
+import { sentence } from "./faults.js";
 import { figuresLine, figuresOf } from "./figures.js";
 import { icon } from "./icons.js";
 import { showMarkdown } from "./markdown.js";
@@ -142,9 +143,4 @@ function fenced(text) {
   const longest = Math.max(2, ...[...text.matchAll(/`+/g)].map(([ticks]) => ticks.length));
   const fence = "`".repeat(longest + 1);
   return `${fence}json\n${text}\n${fence}`;
-}
-
-function sentence(text) {
-  const whole = text.trim();
-  return /[.!?]$/.test(whole) ? whole : `${whole}.`;
 }

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { byId, el } from "./dom.js";
-import { advice } from "./faults.js";
+import { advice, sentence } from "./faults.js";
 import { keep, kept } from "./kept.js";
 
 // models(): names of those that answer now.   reload(): asks the server which there are.   show(both).
@@ -26,7 +26,7 @@ export function modelChoice() {
       tell(names.length ? "" : "This server has no models; fetch one with slm pull, then reload this page.");
     } catch (fault) {
       fill([]);
-      tell(`There is no list of models. ${fault.message}: ${advice(fault)}`, reload);
+      tell(`There is no list of models: ${sentence(fault.message)} ${advice(fault)}`, reload);
     }
   };
 

@@ -29,7 +29,8 @@ export async function faultOf(response) {
 export function advice(fault) {
   const { status, retryAfter, param } = fault;
   if (status === 0) return "Look whether the server still runs (slm serve), then try again.";
-  if (status === 401 || status === 403) return "Enter the key that the server was started with.";
+  if (status === 401) return "Enter the key that the server was started with.";
+  if (status === 403) return "Start slm serve with that option, or open this page under a name that the server knows.";
   if (status === 404) return "Choose another model at the top of the page.";
   if (status === 408) return "Ask for a shorter answer, or try again when the server has less to do.";
   if (status === 413) return "Send fewer or smaller images, or a shorter text.";
@@ -38,4 +39,10 @@ export function advice(fault) {
   }
   if (status >= 500) return "The server's log has more; try again.";
   return param ? "Change the option that is marked, then try again." : "Change the prompt or the options, then try again.";
+}
+
+// With a full stop, so that another sentence can follow.
+export function sentence(text) {
+  const whole = text.trim();
+  return /[.!?]$/.test(whole) ? whole : `${whole}.`;
 }

@@ -103,7 +103,7 @@ export function schemaEditor(changed) {
   check();
   return {
     text: () => field.value,
-    fill: (text) => ((field.value = text), check()),
+    fill: (text) => ((field.value = text), field.setSelectionRange(0, 0), check()), // read from its beginning
     valid: check,
     // What the API is asked for, or null with the field in focus.
     format() {

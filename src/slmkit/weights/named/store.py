@@ -21,7 +21,8 @@ from slmkit.errors import CheckpointError, RequestError
 from slmkit.request import ROLES, Message
 from slmkit.untrusted import is_there, read_json, shown
 from slmkit.weights.atomic import make_folder, write_atomically
-from slmkit.weights.names import BUNDLED, known_reference, refuse_reserved
+from slmkit.weights.names import BUNDLED, PUBLISHED, known_reference, refuse_reserved
+from slmkit.weights.ollama.names import PREFIX
 
 _MOST_BYTES = 8 << 20
 # No part begins with a dot, so no name leads anywhere but downwards; on the disk `/` and `:` are written otherwise.
@@ -67,9 +68,12 @@ def checked_name(name: str) -> str:
             f"{shown(name)} is no name for a model; it takes letters, digits, _, - and . as in my-model, a:tag "
             "behind it and owner/ before it"
         )
-    if plain == BUNDLED or known_reference(plain):
+    lower = plain.lower()  # names are found in any case
+    if lower == BUNDLED or known_reference(lower) or lower in map(str.lower, PUBLISHED):
         raise RequestError(f"{shown(name)} is a model that slmkit knows already; take another name")
-    refuse_reserved(plain)
+    if lower.startswith(PREFIX):
+        raise RequestError(f"{shown(name)} means a model of Ollama's own store; take a name without {PREFIX}")
+    refuse_reserved(lower)
     if plain.lower().endswith(".gguf"):
         raise RequestError(f"{shown(name)} ends like a file; take another name")
     return plain
@@ -101,7 +105,13 @@ def keep(model: Named) -> None:
     path = _path(model.name)
     make_folder(path.parent, _WAY_OUT)
     facts = asdict(model) | {"messages": [{"role": m.role, "content": m.content} for m in model.messages]}
-    write_atomically(path, (json.dumps(facts, ensure_ascii=False, indent=2) + "\n").encode())
+    data = (json.dumps(facts, ensure_ascii=False, indent=2) + "\n").encode()
+    if len(data) > _MOST_BYTES:  # nobody could read it, and so nobody could remove the model by its name
+        raise RequestError(
+            f"the texts of {shown(model.name)} take {len(data)} bytes, and {_MOST_BYTES} are kept of a model; shorten "
+            "its system message, messages or licences"
+        )
+    write_atomically(path, data)
 
 
 def forget(name: str) -> Named | None:

@@ -75,8 +75,7 @@ class Modelfile:
 
 def decode(data: bytes) -> str:
     """The text of a Modelfile: UTF-8, or UTF-16 with a mark.   Raises ModelfileError."""
-    if len(data) > MOST_BYTES:
-        raise ModelfileError(f"the Modelfile is larger than {MOST_BYTES} bytes; is it the right file?")
+    _check_size(len(data))
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         return data.decode("utf-16" if utf16 else "utf-8-sig")
@@ -86,6 +85,7 @@ def decode(data: bytes) -> str:
 
 def parse(text: str) -> Modelfile:
     """What the text says.   Raises ModelfileError with the line that is at fault."""
+    _check_size(len(text))
     found: dict[str, Any] = {"parameters": {}, "messages": (), "licences": (), "lines": {}}
     for number, instruction, value in _instructions(text):
         if instruction in _REFUSED:
@@ -112,6 +112,11 @@ def parse(text: str) -> Modelfile:
     return Modelfile(**found)
 
 
+def _check_size(n: int) -> None:
+    if n > MOST_BYTES:
+        raise ModelfileError(f"the Modelfile is larger than {MOST_BYTES} bytes; is it the right file?")
+
+
 def _instructions(text: str) -> Iterator[tuple[int, str, str]]:
     """(line, instruction in capitals, the value with its quotes)."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -128,14 +133,14 @@ def _instructions(text: str) -> Iterator[tuple[int, str, str]]:
             raise _at(first, f"{shown(word)} is no instruction; there are {', '.join(INSTRUCTIONS)}")
         if read[2] is None:
             raise _at(first, f"{instruction} has nothing behind it")
-        value, begun = read[2], _value_of(instruction, read[2])
-        while _is_open(begun):
+        value, quote = [read[2]], _opened(_value_of(instruction, read[2]))
+        while quote:
             if at == len(lines):
                 raise _at(first, f"{instruction} opens a quote that no line closes")
-            value += "\n" + lines[at]
-            begun = _value_of(instruction, value)
+            value.append(lines[at])
+            quote = "" if lines[at].rstrip().endswith(quote) else quote
             at += 1
-        yield first, instruction, value
+        yield first, instruction, "\n".join(value)
 
 
 def _value_of(instruction: str, value: str) -> str:
@@ -146,11 +151,11 @@ def _value_of(instruction: str, value: str) -> str:
     return (read[2] or "") if read else ""
 
 
-def _is_open(value: str) -> bool:
+def _opened(value: str) -> str:
+    """The quote that the value opens and does not close; "" for none."""
     value = value.strip()
-    if value.startswith(_QUOTES):
-        return len(value) < 6 or not value.endswith(_QUOTES)
-    return value.startswith('"') and (len(value) < 2 or not value.endswith('"'))
+    quote = _QUOTES if value.startswith(_QUOTES) else '"' if value.startswith('"') else ""
+    return "" if len(value) >= 2 * len(quote) and value.endswith(quote) else quote
 
 
 def _unquoted(value: str, number: int, instruction: str) -> str:

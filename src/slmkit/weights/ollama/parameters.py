@@ -6,6 +6,7 @@ Ollama's store holds, where a model's maker and not the caller is to be told.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -43,7 +44,9 @@ def parameters(given: Mapping[str, Any]) -> tuple[Options, int | None]:
             options[name] = value
         elif name in _CONVERTED:
             options |= _CONVERTED[name](name, value)
-        elif name not in NEUTRAL and name not in ("num_ctx", "repeat_penalty", "repeat_last_n"):
+        elif name in NEUTRAL:
+            _require_plain(name, value)
+        elif name not in ("num_ctx", "repeat_penalty", "repeat_last_n"):
             raise OptionError(f"there is no option {shown(name)}; known are {', '.join(KNOWN[:12])}")
     options |= _repetition(set_)
     ctx = _whole("num_ctx", set_["num_ctx"]) if "num_ctx" in set_ else None
@@ -144,6 +147,12 @@ _CONVERTED: Mapping[str, Callable[[str, Any], dict[str, Any]]] = {
     "top_k": _top_k,
     "stop": _stop,
 }
+
+
+def _require_plain(name: str, value: Any) -> None:
+    """What changes no answer is still written down with a model, in JSON."""
+    if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
+        raise OptionError(f"{name} is {shown(value)}; it takes a finite number, a text, or true or false")
 
 
 def _require_off(name: str, value: Any) -> None:
