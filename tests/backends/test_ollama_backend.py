@@ -270,7 +270,7 @@ class Scripted(BaseHTTPRequestHandler):
     """Says that it has a model, and answers with what it is given; without that it waits until the client goes."""
 
     answer: bytes
-    n_gone = 0
+    n_come = n_gone = 0
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -280,6 +280,7 @@ class Scripted(BaseHTTPRequestHandler):
         elif self.answer:
             self.wfile.write(self.answer)
         else:
+            type(self).n_come += 1
             assert self.rfile.read(1) == b""
             type(self).n_gone += 1
 
@@ -355,8 +356,10 @@ def test_a_reader_that_waits_for_the_first_token_is_woken_by_closing():
         reader.join(20)
         assert got == [[]]
         dropped = model.events(Request((Message("user", STORY),)))
-        del dropped
         until = time.monotonic() + 20
+        while handler.n_come < 2 and time.monotonic() < until:
+            time.sleep(0.005)
+        del dropped
         while handler.n_gone < 2 and time.monotonic() < until:
             time.sleep(0.005)
         assert handler.n_gone == 2

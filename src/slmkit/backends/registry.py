@@ -1,7 +1,7 @@
 """Which backend runs a model's name: our own engine, or what stands before a colon in it.
 
-Only the prefixes listed here, and those that installed packages bring (entry points of the group `slmkit.backends`), are
-prefixes: `phi3:mini-128k` and `C:\\models\\x.gguf` are names.
+Only the prefixes listed here, and those that installed packages bring (entry points of the group `slmkit.backends`),
+are prefixes: `phi3:mini-128k` and `C:\\models\\x.gguf` are names.
 """
 
 from __future__ import annotations
@@ -62,6 +62,35 @@ RUNTIMES = {
     runtime.prefix: runtime
     for runtime in (
         Runtime("ollama", "slmkit.backends.ollama", "a server of Ollama's API", "server", variables=("OLLAMA_HOST",)),
+        Runtime(
+            "openai",
+            "slmkit.backends.openai",
+            "any server of OpenAI's API: vLLM, LM Studio, llama.cpp's, a service",
+            "server",
+            variables=("OPENAI_BASE_URL", "OPENAI_API_KEY"),
+        ),
+        Runtime(
+            "azure",
+            "slmkit.backends.azure",
+            "Azure AI Foundry and Azure Machine Learning",
+            "cloud",
+            variables=(
+                "AZURE_OPENAI_ENDPOINT",
+                "AZURE_OPENAI_API_KEY",
+                "AZURE_INFERENCE_ENDPOINT",
+                "AZURE_INFERENCE_CREDENTIAL",
+                "AZURE_AI_API_BASE",
+                "AZURE_AI_API_KEY",
+            ),
+        ),
+        Runtime(
+            "nim",
+            "slmkit.backends.nim",
+            "NVIDIA NIM, hosted or a container of your own",
+            "cloud",
+            variables=("NIM_BASE_URL", "NVIDIA_API_KEY"),
+        ),
+        Runtime("github", "slmkit.backends.github", "GitHub Models, retired 2026-07-30", "cloud"),
     )
 }
 
