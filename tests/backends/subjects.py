@@ -36,5 +36,14 @@ def ollama(folder: Path) -> Iterator[Model]:
         yield model
 
 
-SUBJECTS: dict[str, Subject] = {"native": native, "ollama": ollama}
+@contextmanager
+def openai(folder: Path) -> Iterator[Model]:
+    with (
+        running(Service(("tiny",), ServeOptions(), LoadOptions(ctx=512))) as url,
+        slmkit.load(f"openai:{url}/v1#tiny") as model,
+    ):
+        yield model
+
+
+SUBJECTS: dict[str, Subject] = {"native": native, "ollama": ollama, "openai": openai}
 HEAVY: dict[str, Subject] = {}

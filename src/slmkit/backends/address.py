@@ -42,15 +42,15 @@ def parted(model: str) -> tuple[str, str]:
 
 def address_of(text: str, what: str) -> Address:
     """The address that a text is, without a key.   what: names it in messages.   Raises RequestError."""
+    if "@" in text.partition("://")[2].partition("/")[0]:
+        raise RequestError(
+            f"{what} has a name or a password in it; put the key in a variable, where nobody is shown it"
+        )
     try:
         parts = urlsplit(text.strip())
         port = parts.port
     except ValueError:
         raise RequestError(f"{what} is {shown(text)}, which is no URL; write it as http://127.0.0.1:8000/v1") from None
-    if parts.username is not None or parts.password is not None:
-        raise RequestError(
-            f"{what} has a name or a password in it; put the key in a variable, where nobody is shown it"
-        )
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
         raise RequestError(f"{what} is {shown(text)}; it takes a URL of http or https, as http://127.0.0.1:8000/v1")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

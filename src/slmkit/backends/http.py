@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -283,7 +284,7 @@ def _httpx() -> Any:
     if "httpx" not in sys.modules:
         sys.modules["httpx._main"] = None  # type: ignore[assignment]
         try:
-            pass
+            import_module("httpx")
         finally:
             del sys.modules["httpx._main"]
     return sys.modules["httpx"]

@@ -50,13 +50,12 @@ def open_model(
     name = SHORT_NAMES.get(name, name)
     name = name.lower() if name in SHORT_NAMES.values() else name
     address = _address(url)
-    is_hosted = address.host.endswith(".nvidia.com")
-    if is_hosted and not address.key:
+    if is_hosted(address) and not address.key:
         raise AccessDenied(f"nim:{model} runs at {address.url}, which wants a key; set {' or '.join(KEYS)}, or "
                            "NIM_BASE_URL for a container of your own")  # fmt: skip
     server = server_of(address, name, judge=judge(f"model {name}", address.hint, refused))
-    found = opened(server, f"nim:{model}", name, _TERMS if is_hosted else None)
-    if is_hosted:
+    found = opened(server, f"nim:{model}", name, _TERMS if is_hosted(address) else None)
+    if is_hosted(address):
         return HostedBackend(found.server, found.name, found.model, found.terms, found.entry, notice)
     return OpenAIBackend(
         found.server, found.name, found.model, found.terms, found.entry, lambda: container_facts(found.server)
@@ -75,6 +74,11 @@ def state() -> str:
         return f"{variable} is {address.url}: {ready}"
     name, _ = first_set(KEYS)
     return f"{name} is set, for {HOSTED}" if name else f"neither NIM_BASE_URL nor one of {', '.join(KEYS)} is set"
+
+
+def is_hosted(address: Address) -> bool:
+    """Whether it is NVIDIA's service, and no container."""
+    return address.host.endswith(".nvidia.com")
 
 
 class HostedBackend(OpenAIBackend):
@@ -137,5 +141,5 @@ def _address(url: str) -> Address:
     variable, base = first_set(BASES)
     text = url or base or HOSTED
     address = address_of(text, "the address of a nim: model" if url else variable or "the address")
-    key, hint = key_of(KEYS if address.host.endswith(".nvidia.com") else OWN_KEYS)
+    key, hint = key_of(KEYS if is_hosted(address) else OWN_KEYS)
     return replace(address, key=key, hint=hint)

@@ -32,11 +32,11 @@ def needs_assets(body: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def as_assets(
-    server: Server, body: Json, cancel: Cancel, notice: Notice | None, assets: str = ASSETS
+    server: Server, body: Json, cancel: Cancel, notice: Notice | None
 ) -> Iterator[tuple[Json, dict[str, str]]]:
     """The request with its large images sent ahead, and the headers that name them. They are deleted at the end."""
     ids: list[str] = []
-    store = replace(server, url=assets, query={})
+    store = replace(server, url=ASSETS, query={})
     try:
         messages = [_turn(message, store, ids, cancel) for message in body["messages"]]
         if notice:
@@ -62,18 +62,18 @@ def _turn(message: Json, store: Server, ids: list[str], cancel: Cancel) -> Json:
             texts.append(f'<img src="{part["image_url"]["url"]}" />')
         else:
             kind = part["image_url"]["url"].partition(";")[0].removeprefix("data:")
-            ids.append(_sent(store, base64.b64decode(_data(part)), kind, cancel))
+            _send(store, base64.b64decode(_data(part)), kind, ids, cancel)
             texts.append(f'<img src="data:{kind};asset_id,{ids[-1]}" />')
     return {**message, "content": " ".join(texts)}
 
 
-def _sent(store: Server, data: bytes, kind: str, cancel: Cancel) -> str:
-    """The asset's id: a place for it is asked for, and the file put there, without the key."""
+def _send(store: Server, data: bytes, kind: str, ids: list[str], cancel: Cancel) -> None:
+    """Ask for a place, whose id is added to `ids`, and put the file there, without the key."""
     place = store.ask("", {"contentType": kind, "description": _DESCRIPTION}, cancel=cancel)
+    ids.append(str(place["assetId"]))
     headers = {"Content-Type": kind, "x-amz-meta-nvcf-asset-description": _DESCRIPTION}
     bare = replace(store, url=str(place["uploadUrl"]), headers={}, query={})
     bare.send("", "PUT", data, headers, cancel)
-    return str(place["assetId"])
 
 
 def _images(body: Mapping[str, Any]) -> Iterator[Json]:

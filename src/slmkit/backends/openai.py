@@ -191,7 +191,7 @@ def _only(server: Server, listed: list[Json] | None) -> str:
 def _context(entry: Json) -> int | None:
     found = {**(entry.get("meta") or {}), **entry} if isinstance(entry.get("meta"), dict) else entry
     for name in (*_CONTEXTS, "n_ctx"):
-        with suppress(TypeError, ValueError):
+        with suppress(KeyError, TypeError, ValueError):
             if (value := int(found[name])) > 0:
                 return value
     return None
