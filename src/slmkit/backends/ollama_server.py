@@ -119,7 +119,9 @@ def server_at(address: str, patience_s: float = 0.0) -> OllamaServer:
         scheme, rest = "http", text
         if text == "ollama.com":
             scheme = "https"
-    if scheme not in _PORTS or "@" in rest:
+    if "@" in rest:
+        raise RequestError("the address of Ollama has a name or a password in it; put the key in SLMKIT_API_KEY")
+    if scheme not in _PORTS:
         raise RequestError(f"the address of Ollama is {shown(text)}; it takes one such as http://127.0.0.1:{PORT}")
     default = _PORTS[scheme] if is_there or scheme == "https" else PORT
     place, _, path = rest.rstrip("/").partition("/")

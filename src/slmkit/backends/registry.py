@@ -7,7 +7,7 @@ are prefixes: `phi3:mini-128k` and `C:\\models\\x.gguf` are names.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Literal
@@ -125,6 +125,7 @@ def split(name: str) -> tuple[Runtime, str] | None:
 def open_backend(name: str, options: LoadOptions, progress: Progress | None, notice: Notice | None) -> Backend:
     """The backend for a model's name, opened.   Raises MissingDependency, ModelNotFound and what opening raises."""
     found = split(name)
+    falls, options = options.fallback is not None, replace(options, fallback=None)
     if found is None:
         from slmkit.backends.native import NativeBackend
 
@@ -132,6 +133,10 @@ def open_backend(name: str, options: LoadOptions, progress: Progress | None, not
     runtime, model = found
     if not model.strip():
         raise ModelNotFound(f"{name} names no model; write it behind the colon, as in {runtime.prefix}:phi3.5")
+    if falls and runtime.runs != "here":
+        from slmkit.backends.fallback import open_falling
+
+        return open_falling(name, runtime, model, options, progress, notice)
     backend: Backend = runtime.load().open_model(model, options, progress, notice)
     return backend
 
