@@ -70,7 +70,7 @@ def test_a_token_of_entra_id_is_a_bearer_token_everywhere():
 
 
 def test_variables_are_looked_for_in_order_and_named(there, monkeypatch):
-    with pytest.raises(RequestError, match="AZURE_OPENAI_ENDPOINT and AZURE_OPENAI_API_KEY, then AZURE_INFERENCE_ENDP"):
+    with pytest.raises(RequestError, match="AZURE_OPENAI_ENDPOINT and AZURE_OPENAI_API_KEY, or AZURE_INFERENCE_ENDP"):
         slmkit.load("azure:phi")
     assert "none of AZURE_OPENAI_ENDPOINT" in state()
     for n, (endpoint, key) in reversed([*enumerate(zip(VARIABLES[::2], VARIABLES[1::2], strict=True))]):

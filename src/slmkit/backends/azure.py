@@ -100,8 +100,9 @@ def _address(url: str) -> Address:
             if found := first_set((endpoint,))[1]:
                 key, hint = key_of((variable,))
                 return replace(address_of(found, endpoint), key=key, hint=f"the address is that of {endpoint}, {hint}")
-        names = ", then ".join(f"{endpoint} and {key}" for endpoint, key in PAIRS)
-        raise RequestError(f"azure: has no address to ask; set {names}, or write azure:URL#DEPLOYMENT")
+        names = ", or ".join(f"{endpoint} and {key}" for endpoint, key in PAIRS)
+        raise RequestError(f"azure: has no address to ask; set {names} (looked for in this order), or write "
+                           "azure:URL#DEPLOYMENT")  # fmt: skip
     address = address_of(url, "the address of an azure: model")
     fitting = [variable for endpoint, variable in PAIRS if _fits(address, endpoint)]
     key, hint = key_of(fitting) if fitting else ("", "every key that is set is for another address")

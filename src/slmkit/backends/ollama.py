@@ -20,7 +20,7 @@ from slmkit.backends.base import Capabilities
 from slmkit.backends.http import KNOCK_S, PATIENCE_S
 from slmkit.backends.ollama_server import OllamaServer, server_at
 from slmkit.backends.registry import take_only
-from slmkit.errors import ContextExceeded, ModelNotFound, RuntimeFailure, SlmError, UnsupportedFeature
+from slmkit.errors import ContextExceeded, ModelNotFound, RuntimeFailure, SlmError, Unreachable, UnsupportedFeature
 from slmkit.events import Chunk, Event, Finished, Logprob, Started, Timing, TokenInfo, Usage
 from slmkit.weights.ollama.parameters import ollama_options, unnamed
 
@@ -63,6 +63,8 @@ def state() -> str:
     try:
         server = server_at(os.environ.get("OLLAMA_HOST") or HOST)
         n = len(server.models("/api/tags"))
+    except Unreachable:
+        return f"no server answers at {server}; OLLAMA_HOST names another"
     except SlmError as error:
         return str(error)
     return f"a server with {n} {'model' if n == 1 else 'models'} answers at {server}"
