@@ -14,7 +14,7 @@ from slmkit.backends.answering import Answering, Cancel
 from slmkit.backends.faults import judge
 from slmkit.backends.http import PATIENCE_S, Refusal, Server, is_loopback
 from slmkit.backends.openai_events import Reading
-from slmkit.backends.openai_request import OPENAI, PLAIN, SLMKIT, VLLM, Json, Terms, body_of
+from slmkit.backends.openai_request import LLAMACPP, OPENAI, PLAIN, SLMKIT, VLLM, Json, Terms, body_of
 from slmkit.backends.registry import take_only
 from slmkit.errors import AccessDenied, ModelNotFound, RuntimeFailure, SlmError
 from slmkit.events import Event
@@ -28,7 +28,7 @@ HOME = "https://api.openai.com/v1"
 CAPABILITIES = openai_request.CAPABILITIES
 LISTING_S = 30.0
 SILENCE_S = 600.0  # as OpenAI's own clients wait for a byte
-_OWNERS = {"slmkit": SLMKIT, "vllm": VLLM}  # what /v1/models says of whose server it is
+_OWNERS = {"slmkit": SLMKIT, "vllm": VLLM, "llamacpp": LLAMACPP}  # what /v1/models says of whose server it is
 _CONTEXTS = ("max_model_len", "context_length", "max_context_length", "context_window")  # vLLM and others
 
 

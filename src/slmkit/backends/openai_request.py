@@ -68,6 +68,10 @@ VLLM = Terms({
 })  # fmt: skip
 
 
+# Its penalty on repetitions looks at 64 tokens where ours looks at all.   Source: llama.cpp, tools/server/README.md
+LLAMACPP = Terms({"top_k": "top_k", "min_p": "min_p", "ignore_eos": "ignore_eos"})
+
+
 def body_of(request: Request, model: str, name: str, terms: Terms) -> tuple[str, Json]:
     """The path and the body, streamed.   name: of the model in messages.   Raises UnsupportedFeature, RequestError."""
     o = request.options
