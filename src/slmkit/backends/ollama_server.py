@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -53,6 +54,14 @@ class OllamaServer:
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}{self.path}"
+
+    def is_there(self) -> bool:
+        """Whether anybody listens; where nobody does, that is known without loading what HTTP takes (0.1 s)."""
+        try:
+            socket.create_connection((self.host, self.port), KNOCK_S).close()
+        except OSError:
+            return False
+        return True
 
     def running(self) -> list[dict[str, Any]]:
         """The models that it has loaded, each with its `name`.   Raises SlmError where none of Ollama's API answers."""

@@ -38,7 +38,8 @@ def find_server(
     for host, port in PLACES if places is None else places:
         server = OllamaServer(host, port, os.environ.get("SLMKIT_API_KEY", "").strip())
         try:
-            return server, server.running()
+            if server.is_there():
+                return server, server.running()
         except SlmError:
             continue
     return None
