@@ -128,6 +128,10 @@ def test_images_over_180_kb_are_sent_ahead_as_they_are_and_that_is_said(hosted, 
 def test_an_upload_that_fails_leaves_nothing_behind(hosted, tmp_path):
     place = {"assetId": "7f4c", "uploadUrl": f"{hosted.url}/upload?X-Amz-Signature=s"}
     hosted.on("POST /v2/nvcf/assets", Answer(body=place))
+    hosted.on("POST /v2/nvcf/assets", Answer(body={}))
+    with slmkit.load(f"nim:{MODEL}") as model, pytest.raises(RuntimeFailure, match="no place for an image"):
+        model.chat("?", images=[noise(tmp_path / "large.png", 260)])
+    hosted.on("POST /v2/nvcf/assets", Answer(body=place))
     hosted.on("PUT /upload", Answer(403, b"<Error>SignatureDoesNotMatch</Error>"))
     hosted.on("DELETE /v2/nvcf/assets/7f4c", Answer(204))
     with slmkit.load(f"nim:{MODEL}") as model, pytest.raises(AccessDenied) as refused:

@@ -211,7 +211,7 @@ def test_a_stream_of_openais_own(there):
     role = piece("")
     role["choices"][0]["delta"]["role"] = "assistant"
     headers = {"Content-Type": "text/event-stream; charset=utf-8", "x-ratelimit-remaining-requests": "59"}
-    answer = sse(role, piece("A d\u2028og"), piece("."), piece(reason="stop"), USAGE)
+    answer = sse(role, {**piece("A d\u2028og"), "error": None}, piece("."), piece(reason="stop"), USAGE)
     there.on(CHAT, Answer(body=answer.body, headers=headers))
     with load(there) as model:
         events = list(model.events(Request((Message("user", STORY),), options=Options(max_tokens=7, seed=3))))

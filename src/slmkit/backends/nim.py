@@ -104,7 +104,7 @@ def container_facts(server: Server) -> dict[str, Any]:
     """Health and metadata of a container, as far as it tells them."""
     found: dict[str, Any] = {"health": _health(server)}
     with suppress(SlmError):
-        told = server.ask("/metadata", wait_s=KNOCK_S)
+        told = _once(server).ask("/metadata", wait_s=KNOCK_S)
         names = ("version", "modelInfo", "selectedModelProfileId", "licenseInfo", "repository_override")
         found["metadata"] = {name: told[name] for name in names if name in told}
     return found
@@ -128,11 +128,11 @@ def _health(server: Server) -> dict[str, str]:
     found = {}
     for name in ("ready", "live"):
         with suppress(SlmError):
-            found[name] = str(server_without_patience(server).ask(f"/health/{name}", wait_s=KNOCK_S).get("message"))
+            found[name] = str(_once(server).ask(f"/health/{name}", wait_s=KNOCK_S).get("message"))
     return found
 
 
-def server_without_patience(server: Server) -> Server:
+def _once(server: Server) -> Server:
     """One that is asked once: a container that is not ready says so by a 503."""
     return replace(server, patience_s=0.0, connect_s=KNOCK_S)
 

@@ -70,9 +70,11 @@ def _turn(message: Json, store: Server, ids: list[str], cancel: Cancel) -> Json:
 def _send(store: Server, data: bytes, kind: str, ids: list[str], cancel: Cancel) -> None:
     """Ask for a place, whose id is added to `ids`, and put the file there, without the key."""
     place = store.ask("", {"contentType": kind, "description": _DESCRIPTION}, cancel=cancel)
-    ids.append(str(place["assetId"]))
+    if not isinstance(place.get("assetId"), str) or not isinstance(place.get("uploadUrl"), str):
+        raise store.broke_off("it names no place for an image")
+    ids.append(place["assetId"])
     headers = {"Content-Type": kind, "x-amz-meta-nvcf-asset-description": _DESCRIPTION}
-    bare = replace(store, url=str(place["uploadUrl"]), headers={}, query={})
+    bare = replace(store, url=place["uploadUrl"], headers={}, query={})
     bare.send("", "PUT", data, headers, cancel)
 
 

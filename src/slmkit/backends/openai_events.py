@@ -40,7 +40,7 @@ class Reading:
         """Raises RuntimeFailure for an answer that breaks off or has another form, and what a stream ends with."""
         yield Started(0)
         for part in _parts(reply):
-            if "error" in part or part.get("object") == "error":
+            if part.get("error") or part.get("object") == "error":
                 raise self._fault(part)
             try:
                 chunks = [*self._chunks(part)]
