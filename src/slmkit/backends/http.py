@@ -281,13 +281,13 @@ class Reply:
 
 def _httpx() -> Any:
     """The package, without its command line, which would import others for 0.1 s: more than all else `slm ps` takes."""
-    if "httpx" not in sys.modules:
-        sys.modules["httpx._main"] = None  # type: ignore[assignment]
-        try:
-            import_module("httpx")
-        finally:
-            del sys.modules["httpx._main"]
-    return sys.modules["httpx"]
+    if "httpx" in sys.modules:
+        return import_module("httpx")  # waits for another thread that is at it
+    sys.modules["httpx._main"] = None  # type: ignore[assignment]
+    try:
+        return import_module("httpx")
+    finally:
+        sys.modules.pop("httpx._main", None)
 
 
 def is_loopback(host: str) -> bool:
