@@ -9,7 +9,9 @@ import sys
 
 import pytest
 
+import slmkit
 from recorded_server import Answer, recorded, sse
+from slmkit.cli.answer import context_text
 
 KEYS = ("OPENAI", "AZURE", "NVIDIA", "NIM", "OLLAMA")
 
@@ -50,6 +52,12 @@ def test_a_model_of_a_server_answers():
         answer = slm("run", f"openai:{there.url}/v1#m", "Hi", "--max-tokens", "5")
     assert (answer.returncode, answer.stdout) == (0, "A dog.\n")
     assert there.asked[-1].body["max_tokens"] == 5
+
+
+def test_a_context_that_a_server_does_not_tell_is_no_large_number():
+    assert context_text(4096) == "context 4096 tokens"
+    with recorded() as there, slmkit.load(f"openai:{there.url}/v1#m") as model:
+        assert context_text(model.context) == "context not told"
 
 
 def test_the_fallback_is_said_and_off_unless_asked_for():
