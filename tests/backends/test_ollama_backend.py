@@ -102,6 +102,8 @@ def test_a_penalty_alone_looks_back_as_far_as_the_models_own(url):
         assert expected != model.chat(STORY, repetition_penalty=1.9, repetition_window=0).text
     there = model_at(url, "short-sighted")
     assert there.chat(STORY, repetition_penalty=1.9).text == expected
+    gone = httpx.request("DELETE", f"{url}/api/delete", json={"model": "short-sighted"})  # other tests list all models
+    gone.raise_for_status()
 
 
 def test_a_text_is_continued(url, here):

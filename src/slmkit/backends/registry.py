@@ -114,7 +114,7 @@ def runtimes() -> dict[str, Runtime]:
 
 def split(name: str) -> tuple[Runtime, str] | None:
     """The runtime that a name's prefix means, and the rest of the name; None if it has no prefix."""
-    begin = _PREFIX.match(name)
+    begin = _PREFIX.match(name) if isinstance(name, str) else None  # what is no name is refused where names are read
     if begin is None:
         return None
     prefix = begin[1]
