@@ -7,6 +7,7 @@
     │   ├── ContextExceeded          prompt and answer too long   400
     │   ├── AccessDenied             a token or a licence is due  403
     │   └── ModelNotFound            no model of that name        404   exit 3
+    │       └── ModelRetired             the service gave it up   410
     ├── ModelError               the checkpoint is at fault       422   exit 4
     │   ├── UnsupportedModel         understood, not implemented  422
     │   ├── CheckpointError          tensors or files are wrong   422
@@ -18,6 +19,7 @@
         ├── DeadlineExceeded         not complete in time         408
         ├── StorageError             disk full, not writable      507
         ├── DownloadError            network, server, checksum    502
+        ├── Unreachable              no server answers there      502
         ├── MissingDependency        with the line that installs  501
         └── ShapeError               arrays that do not fit       500
 
@@ -64,6 +66,12 @@ class ModelNotFound(RequestError):
 
     http_status = 404
     exit_code = 3
+
+
+class ModelRetired(ModelNotFound):
+    """The service had the model, and has given it up for good."""
+
+    http_status = 410
 
 
 class ModelError(SlmError):
@@ -126,6 +134,12 @@ class StorageError(RuntimeFailure):
 
 class DownloadError(RuntimeFailure):
     """The network or the server failed, or what arrived is not what was promised; what arrived so far is kept."""
+
+    http_status = 502
+
+
+class Unreachable(RuntimeFailure):
+    """No server answers where the model is said to run."""
 
     http_status = 502
 

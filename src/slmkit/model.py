@@ -40,6 +40,7 @@ def load(
     prompt_cache: str | None = None,
     prompt_store_mb: int | None = None,
     queue: int | None = None,
+    fallback: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> Model:
@@ -63,6 +64,7 @@ def load(
         prompt_cache,
         prompt_store_mb,
         queue,
+        fallback,
     )
     named = os.fspath(name) if isinstance(name, os.PathLike) else name
     return Model(open_backend(named, options, progress=progress, notice=notice))

@@ -128,6 +128,9 @@ class LoadOptions(Checked):
         "most megabytes for long system prompts that are kept by themselves for the next run; 0 keeps none, default is "
         "4000", int, 0)  # fmt: skip
     queue: int | None = option("most requests under way or waiting; one more is refused; default is 256", int, 1)
+    fallback: str | None = option(
+        "where a server or cloud has the model no longer, or nobody answers: local runs the same model on this "
+        "machine, and says so; default is to fail", str, choices=("local",))  # fmt: skip
 
 
 def check(f: Field[Any], value: Any) -> Any:

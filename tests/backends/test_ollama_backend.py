@@ -103,6 +103,8 @@ def test_a_penalty_alone_looks_back_as_far_as_the_models_own(url, tmp_path, monk
         assert expected != model.chat(STORY, repetition_penalty=1.9, repetition_window=0).text
     there = model_at(url, "short-sighted")
     assert there.chat(STORY, repetition_penalty=1.9).text == expected
+    gone = httpx.request("DELETE", f"{url}/api/delete", json={"model": "short-sighted"})  # other tests list all models
+    gone.raise_for_status()
 
 
 def test_a_text_is_continued(url, here):
@@ -271,7 +273,7 @@ class Scripted(BaseHTTPRequestHandler):
     """Says that it has a model, and answers with what it is given; without that it waits until the client goes."""
 
     answer: bytes
-    n_gone = 0
+    n_come = n_gone = 0
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -281,6 +283,7 @@ class Scripted(BaseHTTPRequestHandler):
         elif self.answer:
             self.wfile.write(self.answer)
         else:
+            type(self).n_come += 1
             assert self.rfile.read(1) == b""
             type(self).n_gone += 1
 
@@ -356,8 +359,10 @@ def test_a_reader_that_waits_for_the_first_token_is_woken_by_closing():
         reader.join(20)
         assert got == [[]]
         dropped = model.events(Request((Message("user", STORY),)))
-        del dropped
         until = time.monotonic() + 20
+        while handler.n_come < 2 and time.monotonic() < until:
+            time.sleep(0.005)
+        del dropped
         while handler.n_gone < 2 and time.monotonic() < until:
             time.sleep(0.005)
         assert handler.n_gone == 2

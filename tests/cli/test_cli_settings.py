@@ -30,7 +30,7 @@ def options(slm):
 
 def test_every_option_is_a_flag_a_variable_and_a_key(slm, config, monkeypatch):
     texts = {"logit_bias": "5=-1", "ignore_eos": "true", "stop": "a", "stop_ids": "7", "quantize": "q8", "cache": "f16",
-             "kernels": "scalar", "max_connections": "9"}  # fmt: skip
+             "kernels": "scalar", "max_connections": "9", "fallback": "local"}  # fmt: skip
     config("")
     for f in (*fields(Options), *fields(LoadOptions), *fields(ServeOptions)):
         text = texts.get(f.name, "1")

@@ -1,4 +1,4 @@
-"""Answers of runtimes that only run: a thread of each answer's own makes its events, and stops when nobody wants them."""
+"""Answers of runtimes that only run: a thread of each answer's makes its events, and stops when nobody wants them."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ class Cancel:
     def check(self) -> None:
         """Raise Cancelled if nobody wants the answer any more."""
         if self.is_set:
+            raise Cancelled
+
+    def sleep(self, seconds: float) -> None:
+        """Wait.   Raises Cancelled as soon as nobody wants the answer any more."""
+        if self._is_set.wait(seconds):
             raise Cancelled
 
     def on(self, wake: Callable[[], None]) -> None:

@@ -7,22 +7,34 @@ from __future__ import annotations
 
 import base64
 import math
-from collections import deque
+import os
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from slmkit.backends.address import parted
+from slmkit.backends.answering import Answering, Cancel
 from slmkit.backends.base import Capabilities
-from slmkit.errors import RuntimeFailure, UnsupportedFeature
+from slmkit.backends.http import KNOCK_S, PATIENCE_S
+from slmkit.backends.ollama_server import OllamaServer, server_at
+from slmkit.backends.registry import take_only
+from slmkit.errors import ContextExceeded, ModelNotFound, RuntimeFailure, SlmError, Unreachable, UnsupportedFeature
 from slmkit.events import Chunk, Event, Finished, Logprob, Started, Timing, TokenInfo, Usage
 from slmkit.weights.ollama.parameters import ollama_options, unnamed
 
 if TYPE_CHECKING:
-    from slmkit.backends.ollama_server import Objects, OllamaServer
+    from slmkit.options import LoadOptions
     from slmkit.request import Message, Request
+    from slmkit.weights.telling import Notice, Progress
 
 MOST_LOGPROBS = 20  # alternatives of a token
+HOST = "127.0.0.1:11434"
 _NO_CHANCE = -9999.0  # how servers write a log probability of minus infinity
+# The first that refuses a prompt that is too long, if told to (truncate, shift); those before cut it without a word.
+# Sources: ollama/ollama #12519, #12545; v0.33.2, api/types.go, lines 111 to 117
+_REFUSES = (0, 12, 6)
 CAPABILITIES = Capabilities(
     logprobs=True, top_k=True, min_p=True, repetition_penalty=True, repetition_window=True, parse_special=True,
     images=True, constraint=True,
@@ -32,11 +44,30 @@ CAPABILITIES = Capabilities(
 def open_model(
     model: str, options: LoadOptions, progress: Progress | None = None, notice: Notice | None = None
 ) -> OllamaBackend:
-    """`NAME` on the server that OLLAMA_HOST names, or `URL#NAME`.   Raises OptionError, ModelNotFound, RuntimeFailure."""
+    """`NAME` on the server that OLLAMA_HOST names, or `ADDRESS#NAME`.
+
+    ctx: the context to have the server load it with.
+    Raises OptionError, RequestError, ModelNotFound, Unreachable, RuntimeFailure for an Ollama that cuts long prompts.
+    """
     take_only(options, ("ctx",), "ollama")
-    address, name = at(model, os.environ.get("OLLAMA_HOST") or HOST)
-    server = OllamaServer(*host_and_port(address), os.environ.get("SLMKIT_API_KEY", "").strip())
-    return OllamaBackend(server, name, options.ctx)
+    address, name = parted(model)
+    server = server_at(address or os.environ.get("OLLAMA_HOST") or HOST, PATIENCE_S)
+    _require_refusing(server)
+    name = name or _only(server)
+    context = _context(server, name, options.ctx)
+    return OllamaBackend(server, name, context or sys.maxsize, f"ollama:{model}", context)
+
+
+def state() -> str:
+    """For `slm backends`: who answers."""
+    try:
+        server = server_at(os.environ.get("OLLAMA_HOST") or HOST)
+        n = len(server.models("/api/tags"))
+    except Unreachable:
+        return f"no server answers at {server}; OLLAMA_HOST names another"
+    except SlmError as error:
+        return str(error)
+    return f"a server with {n} {'model' if n == 1 else 'models'} answers at {server}"
 
 
 class OllamaBackend:
@@ -45,9 +76,11 @@ class OllamaBackend:
     context: as the server has it loaded.   Raises ModelNotFound where the server has no such model.
     """
 
-    def __init__(self, server: OllamaServer, name: str, context: int) -> None:
-        self.server, self.name, self.context = server, name, context
-        self._facts = server.ask("/api/show", {"model": name})
+    def __init__(self, server: OllamaServer, model: str, context: int, name: str = "", ctx: int | None = None) -> None:
+        """model: as the server has it.   name: as it was asked for.   ctx: the context to ask for with each request."""
+        self.server, self.model, self.name, self.context = server, model, name or model, context
+        self._ctx = ctx
+        self._facts = server.ask("/api/show", {"model": model})
         known = self._facts.get("capabilities")
         self.capabilities = replace(CAPABILITIES, images=isinstance(known, list) and "vision" in known)
         self._is_closed = False
@@ -58,8 +91,9 @@ class OllamaBackend:
             raise RuntimeFailure("this model was closed; load it again")
         self.capabilities.check(request, self.name)
         require_words(request, self.name)
-        path = "/api/generate" if request.messages is None else "/api/chat"
-        return Answering(self.server, self.server.stream(path, self._body(request)))
+        path, body = "/api/generate" if request.messages is None else "/api/chat", self._body(request)
+        wants_logprobs = request.options.logprobs is not None
+        return Answering(lambda cancel: _answer(self.server, path, body, wants_logprobs, cancel))
 
     def describe(self) -> dict[str, Any]:
         """What the server says of it."""
@@ -88,15 +122,15 @@ class OllamaBackend:
         if request.options.logprobs is not None:
             asked |= {"logprobs": True, "top_logprobs": request.options.logprobs}
         options = ollama_options(replace(request.options, logprobs=None), self._window())
-        return {"model": self.name, **asked, "options": options, "stream": True}
+        if self._ctx is not None:
+            options["num_ctx"] = self._ctx  # else it would be loaded anew with a context of the server's choice
+        return {
+            "model": self.model, **asked, "options": options, "stream": True, "truncate": False, "shift": False,
+        }  # fmt: skip
 
     def _window(self) -> int:
         """What the model's own repetition penalty looks back at: a penalty alone would have the API's own window."""
-        for line in str(self._facts.get("parameters") or "").splitlines():
-            name, _, value = line.partition(" ")
-            if name == "repeat_last_n" and value.strip().isdecimal():
-                return int(value)
-        return 0
+        return _parameter(self._facts, "repeat_last_n") or 0
 
 
 def require_words(request: Request, name: str) -> None:
@@ -121,47 +155,98 @@ def require_words(request: Request, name: str) -> None:
         raise _none(name, "a tool's message without the call that it answers")
 
 
-class Answering(Iterator[Event]):
-    """The events of one answer. Any thread may close it."""
-
-    def __init__(self, server: OllamaServer, objects: Objects) -> None:
-        self._server, self._objects = server, objects
-        self._ready: deque[Event] = deque()
-        self._is_started = self._is_finished = False
-
-    def __next__(self) -> Event:
-        while not self._ready:
-            if self._is_finished:
-                raise StopIteration
-            self._read()
-        return self._ready.popleft()
-
-    def close(self) -> None:
-        """Cancel the request; nothing more comes of it."""
-        self._is_finished = True
-        self._ready.clear()
-        self._objects.close()
-
-    def _read(self) -> None:
-        part = next(self._objects, None)
-        if part is None:
-            if self._objects.is_closed:
-                self._is_finished = True
+def _answer(
+    server: OllamaServer, path: str, body: Mapping[str, Any], wants_logprobs: bool, cancel: Cancel
+) -> Iterator[Event]:
+    """The events of one answer, in the thread that makes them."""
+    is_started, has_text, has_tokens = False, False, False
+    with closing(server.objects(path, body, cancel)) as objects:
+        for part in objects:
+            try:
+                events = [*_events(part)]
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise RuntimeFailure(
+                    f"the server at {server} answers in a form that is not Ollama's; look at what runs there"
+                ) from None
+            if not is_started:
+                is_started = True
+                yield Started(0)
+            has_text |= any(isinstance(event, Chunk) for event in events)
+            has_tokens |= any(isinstance(event, Chunk) and event.tokens for event in events)
+            if part.get("done") and wants_logprobs and has_text and not has_tokens:
+                raise UnsupportedFeature(f"the server at {server} tells no logprobs; leave them out, or update it")
+            yield from events
+            if part.get("done"):
                 return
-            raise self._server.broke_off("its answer has no end")
-        try:
-            events = [*_events(part)]
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise RuntimeFailure(
-                f"the server at {self._server} answers in a form that is not Ollama's; look at what runs there"
-            ) from None
-        if not self._is_started:
-            self._is_started = True
-            self._ready.append(Started(0))
-        self._ready += events
-        if part.get("done"):
-            self._is_finished = True
-            self._objects.close()
+    raise server.http.broke_off("its answer has no end")
+
+
+def _require_refusing(server: OllamaServer) -> None:
+    """Raise RuntimeFailure for a server that would cut a prompt that is too long, and not say so."""
+    version = str(server.ask("/api/version", wait_s=KNOCK_S).get("version", ""))
+    numbers = [int(part) if part.isdecimal() else 0 for part in version.partition("-")[0].split(".")]
+    if tuple(numbers[:3]) >= _REFUSES or _is_ours(server):
+        return
+    raise RuntimeFailure(
+        f"the Ollama at {server} is version {version}, which cuts prompts that are too long without a word; "
+        f"update it to {'.'.join(map(str, _REFUSES))} or later"
+    )
+
+
+def _is_ours(server: OllamaServer) -> bool:
+    """Whether it is one of `slm serve`, whose versions are others, and which never cuts a prompt."""
+    try:
+        return "release" in server.ask("/v1/version", wait_s=KNOCK_S)
+    except SlmError:
+        return False
+
+
+def _only(server: OllamaServer) -> str:
+    names = [str(model["name"]) for model in server.models("/api/tags")]
+    if len(names) == 1:
+        return names[0]
+    there = f"it has {', '.join(names[:12])}" if names else "it has none"
+    raise ModelNotFound(f"the server at {server} is named without a model, and {there}; write ADDRESS#MODEL")
+
+
+def _context(server: OllamaServer, name: str, asked: int | None) -> int | None:
+    """Tokens that the server has, or will have, the model loaded with; None if it does not tell.
+
+    One that is not loaded is, unless a context is asked for: how much a server takes by itself depends on its memory.
+    """
+    if asked is not None:
+        most = _own_context(server.ask("/api/show", {"model": name}))
+        if most is not None and asked > most:  # Ollama would take less, and say so in its log alone
+            raise ContextExceeded(f"ctx is {asked}, and {name} has a context of {most}; ask for less")
+        return asked
+    found = _loaded_context(server, name)
+    if found is None:
+        server.ask("/api/generate", {"model": name})
+        found = _loaded_context(server, name)
+    return found
+
+
+def _loaded_context(server: OllamaServer, name: str) -> int | None:
+    for model in server.running():
+        if str(model["name"]).removesuffix(":latest") == name.removesuffix(":latest"):
+            context = model.get("context_length")
+            return context if isinstance(context, int) and context > 0 else None
+    return None
+
+
+def _own_context(facts: Mapping[str, Any]) -> int | None:
+    info = facts.get("model_info")
+    known = info.items() if isinstance(info, dict) else ()
+    return next((value for key, value in known if key.endswith(".context_length") and isinstance(value, int)), None)
+
+
+def _parameter(facts: Mapping[str, Any], name: str) -> int | None:
+    """A whole number of the model's Modelfile."""
+    for line in str(facts.get("parameters") or "").splitlines():
+        key, _, value = line.partition(" ")
+        if key == name and value.strip().isdecimal():
+            return int(value)
+    return None
 
 
 def _turn(message: Message) -> dict[str, Any]:

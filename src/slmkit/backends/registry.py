@@ -1,13 +1,13 @@
 """Which backend runs a model's name: our own engine, or what stands before a colon in it.
 
-Only the prefixes listed here, and those that installed packages bring (entry points of the group `slmkit.backends`), are
-prefixes: `phi3:mini-128k` and `C:\\models\\x.gguf` are names.
+Only the prefixes listed here, and those that installed packages bring (entry points of the group `slmkit.backends`),
+are prefixes: `phi3:mini-128k` and `C:\\models\\x.gguf` are names.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Literal
@@ -62,6 +62,35 @@ RUNTIMES = {
     runtime.prefix: runtime
     for runtime in (
         Runtime("ollama", "slmkit.backends.ollama", "a server of Ollama's API", "server", variables=("OLLAMA_HOST",)),
+        Runtime(
+            "openai",
+            "slmkit.backends.openai",
+            "any server of OpenAI's API: vLLM, LM Studio, llama.cpp's, a service",
+            "server",
+            variables=("OPENAI_BASE_URL", "OPENAI_API_KEY"),
+        ),
+        Runtime(
+            "azure",
+            "slmkit.backends.azure",
+            "Azure AI Foundry and Azure Machine Learning",
+            "cloud",
+            variables=(
+                "AZURE_OPENAI_ENDPOINT",
+                "AZURE_OPENAI_API_KEY",
+                "AZURE_INFERENCE_ENDPOINT",
+                "AZURE_INFERENCE_CREDENTIAL",
+                "AZURE_AI_API_BASE",
+                "AZURE_AI_API_KEY",
+            ),
+        ),
+        Runtime(
+            "nim",
+            "slmkit.backends.nim",
+            "NVIDIA NIM, hosted or a container of your own",
+            "cloud",
+            variables=("NIM_BASE_URL", "NVIDIA_API_KEY"),
+        ),
+        Runtime("github", "slmkit.backends.github", "GitHub Models, retired 2026-07-30", "cloud"),
     )
 }
 
@@ -85,7 +114,7 @@ def runtimes() -> dict[str, Runtime]:
 
 def split(name: str) -> tuple[Runtime, str] | None:
     """The runtime that a name's prefix means, and the rest of the name; None if it has no prefix."""
-    begin = _PREFIX.match(name)
+    begin = _PREFIX.match(name) if isinstance(name, str) else None  # what is no name is refused where names are read
     if begin is None:
         return None
     prefix = begin[1]
@@ -96,6 +125,7 @@ def split(name: str) -> tuple[Runtime, str] | None:
 def open_backend(name: str, options: LoadOptions, progress: Progress | None, notice: Notice | None) -> Backend:
     """The backend for a model's name, opened.   Raises MissingDependency, ModelNotFound and what opening raises."""
     found = split(name)
+    falls, options = options.fallback is not None, replace(options, fallback=None)
     if found is None:
         from slmkit.backends.native import NativeBackend
 
@@ -103,6 +133,10 @@ def open_backend(name: str, options: LoadOptions, progress: Progress | None, not
     runtime, model = found
     if not model.strip():
         raise ModelNotFound(f"{name} names no model; write it behind the colon, as in {runtime.prefix}:phi3.5")
+    if falls and runtime.runs != "here":
+        from slmkit.backends.fallback import open_falling
+
+        return open_falling(name, runtime, model, options, progress, notice)
     backend: Backend = runtime.load().open_model(model, options, progress, notice)
     return backend
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,11 @@ def show(model: Model, request: Request, *, as_json: bool, stats: bool, first: s
     for choice in choices:
         if is_cut_by_context(choice, model.context, request.options.max_tokens):
             raise ContextExceeded(cut_by_context(choice, model.context))
+
+
+def context_text(context: int) -> str:
+    """How much a model can hold, for people; some servers do not tell."""
+    return "context not told" if context == sys.maxsize else f"context {context} tokens"
 
 
 def is_cut_by_context(choice: Choice, context: int, max_tokens: int | None) -> bool:

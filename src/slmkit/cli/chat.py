@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from slmkit.cli import conversation, terminal
 from slmkit.cli.adapters import NONE, known_adapter
-from slmkit.cli.answer import cut_by_context, is_cut_by_context, statistics, stream
+from slmkit.cli.answer import context_text, cut_by_context, is_cut_by_context, statistics, stream
 from slmkit.cli.images import open_image
 from slmkit.cli.loading import Watch, find_source, open_model
 from slmkit.cli.parser import near
@@ -115,7 +115,7 @@ class Chat:
 
     def loop(self, read: Callable[[], str]) -> None:
         """Answer what `read` gives until it raises EOFError or the user leaves."""
-        terminal.say(f"{self._name}, context {self.model.context} tokens; /help lists commands, Ctrl-D leaves")
+        terminal.say(f"{self._name}, {context_text(self.model.context)}; /help lists commands, Ctrl-D leaves")
         while True:
             try:
                 text = read()
@@ -228,7 +228,7 @@ class Chat:
             self.model = self._open_named(self._name, self._options)
             raise
         self._name = name
-        terminal.say(f"{name}, context {self.model.context} tokens")
+        terminal.say(f"{name}, {context_text(self.model.context)}")
 
 
 def _path(text: str, command: str) -> Path:

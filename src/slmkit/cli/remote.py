@@ -31,7 +31,8 @@ def find_server(
     """
     for server in _servers(places):
         try:
-            return server, server.running()
+            if server.is_there():
+                return server, server.running()
         except SlmError:
             continue
     return None

@@ -16,7 +16,8 @@ def routes(service: Service) -> APIRouter:
 
     @router.get("/v1/models")
     async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [_model(listed) for listed in await service.list()]}
+        contexts = {berth.name: berth.model.context for berth in service.fleet.berths}
+        return {"object": "list", "data": [_model(one, contexts.get(one.name)) for one in await service.list()]}
 
     @router.get("/v1/models/{id:path}")
     async def model(id: str) -> dict[str, Any]:
@@ -25,6 +26,8 @@ def routes(service: Service) -> APIRouter:
     return router
 
 
-def _model(listed: Listed) -> dict[str, Any]:
+def _model(listed: Listed, context: int | None = None) -> dict[str, Any]:
+    """context: of a loaded one, under the name that vLLM has for it. By owned_by clients see whose server this is."""
     created = int(listed.facts.get("modified") or 0)
-    return {"id": listed.id, "object": "model", "created": created, "owned_by": listed.facts.get("origin", "slmkit")}
+    known = {} if context is None else {"max_model_len": context}
+    return {"id": listed.id, "object": "model", "created": created, "owned_by": "slmkit", **known}
