@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -78,7 +79,7 @@ def test_the_page_can_be_read_without_seeing_it(comparison):
     assert len(tags.named("desc")) == len(tags.named("svg")) == 2
     assert len(tags.named("h1")) == len(tags.named("main")) == 1
     levels = [int(name[1]) for name, _ in tags.seen if re.fullmatch("h[1-6]", name)]
-    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert all(b - a <= 1 for a, b in pairwise(levels))
 
 
 def luminance(colour):

@@ -9,16 +9,16 @@ import argparse
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slmkit.cli import terminal
 from slmkit.cli.adapters import with_adapter
 from slmkit.cli.flags import add_flags
 from slmkit.cli.images import add_images, given_images
-from slmkit.cli.loading import add_quiet, open_model, refuse_prompt
+from slmkit.cli.loading import add_quiet, refuse_prompt
 from slmkit.cli.prompt import required_text
 from slmkit.cli.settings import effective
-from slmkit.cli.several import KEPT, add_of, given_entries
+from slmkit.cli.several import KEPT, add_of, given_entries, opener
 from slmkit.errors import RequestError, StorageError
 from slmkit.options import LoadOptions, Options
 from slmkit.request import Message
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from slmkit.compare.cases import Case
-    from slmkit.compare.entry import Entry
     from slmkit.compare.side_by_side import Column, Comparison, Row
 
 _ONE_ANSWER = ("n", "logprobs")
@@ -90,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         prices_of(args.price),
     )
     with _Told(comparison, args) as told, suppress(KeyboardInterrupt):
-        comparison.run(_opener(args.quiet), told)
+        comparison.run(opener(args.quiet), told)
     _show(comparison, as_json=args.json)
     return INTERRUPTED if comparison.interrupted else comparison.exit_code
 
@@ -100,13 +99,6 @@ def _typed(args: argparse.Namespace) -> list[Case]:
 
     system = (Message("system", args.system),) if args.system else ()
     return [Case((*system, Message("user", required_text(None, "prompt"))))]
-
-
-def _opener(quiet: bool) -> Any:
-    def open(entry: Entry) -> Any:
-        return open_model(entry.name, entry.options, quiet=quiet)
-
-    return open
 
 
 class _Told:

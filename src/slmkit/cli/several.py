@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from slmkit.cli.loading import open_model
 from slmkit.cli.settings import option_of
 from slmkit.errors import RequestError
 from slmkit.options import LoadOptions
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from slmkit.compare.entry import Entry
+    from slmkit.compare.entry import Entry, Open
 
 # A prompt that is not read again cannot be measured, and what is kept of one run would show in the next.
 KEPT = ("prompt_cache", "prompt_store_mb", "queue")
@@ -47,3 +48,8 @@ def given_entries(names: Sequence[str], of: Sequence[str], options: LoadOptions)
         replace(e, options=replace(e.options, prompt_store_mb=0)) if split(e.name) is None else e
         for e in entries_of(names, shared, own)
     ]
+
+
+def opener(quiet: bool) -> Open:
+    """What opens an entry, watched as for other verbs."""
+    return lambda entry: open_model(entry.name, entry.options, quiet=quiet)

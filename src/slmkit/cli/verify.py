@@ -14,16 +14,15 @@ from slmkit.cli import terminal
 from slmkit.cli.amounts import amount, count
 from slmkit.cli.compare import add_cases, given_cases
 from slmkit.cli.flags import add_flags
-from slmkit.cli.loading import add_quiet, open_model, refuse_prompt
+from slmkit.cli.loading import add_quiet, refuse_prompt
 from slmkit.cli.settings import effective
-from slmkit.cli.several import KEPT, add_of, given_entries
+from slmkit.cli.several import KEPT, add_of, given_entries, opener
 from slmkit.options import LoadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from slmkit.compare.distance import Gap
-    from slmkit.compare.entry import Entry
     from slmkit.compare.faithful import Report
     from slmkit.compare.findings import Finding
     from slmkit.compare.texts import Difference
@@ -68,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         lengths=LENGTHS if args.lengths is None else args.lengths,
         top=args.top,
         tolerances=Tolerances() if args.most_kl is None else Tolerances(kl=args.most_kl),
-        open=_opener(args.quiet),
+        open=opener(args.quiet),
         tell=None if args.quiet else terminal.say,
     )
     if args.json:
@@ -86,13 +85,6 @@ def _lengths(text: str) -> tuple[int, ...]:
     if any(length < 0 or length == 1 for length in lengths):
         raise argparse.ArgumentTypeError(f"{text!r} is no list of lengths; write tokens with commas, as in 256,4096")
     return tuple(length for length in lengths if length)
-
-
-def _opener(quiet: bool) -> Any:
-    def open(entry: Entry) -> Any:
-        return open_model(entry.name, entry.options, quiet=quiet)
-
-    return open
 
 
 def _shown(report: Report, width: int) -> str:

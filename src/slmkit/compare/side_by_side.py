@@ -146,11 +146,8 @@ class Comparison:
     @property
     def exit_code(self) -> int:
         """0 if every model has answered every prompt; else that of the first error."""
-        for column in self.columns:
-            for failed in (column, *column.rows):
-                if failed.exit_code:
-                    return failed.exit_code
-        return 0
+        codes = (code for c in self.columns for code in (c.exit_code, *(row.exit_code for row in c.rows)))
+        return next((code for code in codes if code), 0)
 
     @property
     def pairs(self) -> list[Pair]:

@@ -21,7 +21,7 @@ PROBES = (
     "def f(x):\n    return x**2  # ok", "<html><body class=\"a\"></body></html>", "<|end|><|user|><s></s>", "▁ ▁▁word",
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "ﷺ \u0000 \x1b[0m",
 )  # fmt: skip
-BATCH = 64  # entries of the vocabulary in one text
+BATCH = 8  # entries of the vocabulary in one text
 MOST_VOCABULARY = 500_000
 _AROUND = 24  # characters of context in a report
 
@@ -101,9 +101,9 @@ def _token(what: str, where: str, a: Sequence[int], b: Sequence[int], own: Readi
 
 def _entry(a: list[str | None], b: list[str | None]) -> Difference:
     place = _first(a, b)
-    texts = [(one[place] or "") if place < len(one) else "" for one in (a, b)]
-    ids = [place if place < len(one) else None for one in (a, b)]
-    return Difference("vocabulary", f"{len(a):,} and {len(b):,} entries", place, *ids, *texts)
+    a_text, b_text = ((one[place] or "") if place < len(one) else "" for one in (a, b))
+    a_id, b_id = (place if place < len(one) else None for one in (a, b))
+    return Difference("vocabulary", f"{len(a):,} and {len(b):,} entries", place, a_id, b_id, a_text, b_text)
 
 
 def _spelled(reading: Reading, id: int | None) -> str:

@@ -88,7 +88,7 @@ def _of(finding: Finding, limits: Tolerances) -> list[Reason]:
 def _without_distances(finding: Finding, limits: Tolerances) -> list[Reason]:
     first = finding.first
     if first is None:
-        return [Reason("faithful", f"{finding.name}: the answers are the same; both do not tell log probabilities")]
+        return [Reason("faithful", f"{finding.name}: the answers are the same; no log probabilities to compare")]
     gaps = [gap for gap in (first.a_gap, first.b_gap) if gap is not None]
     if any(gap.nats > limits.near_tie for gap in gaps):
         nats = max(gap.nats for gap in gaps)
