@@ -20,7 +20,7 @@ def cell(head: str, column: Column, n_prompts: int) -> str:
     if head == "memory":
         return NONE if column.memory_bytes is None else f"{column.memory_bytes / 1e6:,.0f} MB"
     if head == "cost":
-        return NONE if column.cost is None else f"{column.cost:.6g}"
+        return NONE if column.cost is None else f"{column.cost:.6f}"
     seconds = {"first token": column.first_token_s, "total": column.total_s, "load": column.load_s}[head]
     return NONE if seconds is None else f"{seconds:.2f} s"
 
@@ -28,7 +28,7 @@ def cell(head: str, column: Column, n_prompts: int) -> str:
 def row_figures(row: Row) -> str:
     """What one answer took, in a line."""
     speed = f", {row.tokens_per_s:,.1f} tokens/s" if row.tokens_per_s is not None else ""
-    cost = f", cost {row.cost:.6g}" if row.cost is not None else ""
+    cost = f", cost {row.cost:.6f}" if row.cost is not None else ""
     return (
         f"{row.usage.prompt_tokens} + {row.usage.completion_tokens} tokens, first after {row.first_token_s:.2f} s"
         f"{speed}, {row.total_s:.2f} s in all, ended by {row.reason}{cost}"

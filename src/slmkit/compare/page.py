@@ -32,8 +32,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--quiet); padding-bottom: .4rem; }
 th, td { text-align: right; padding: .35rem .8rem; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; }
-figure { margin: 1.5rem 0; max-width: 45rem; } figcaption { color: var(--quiet); }
-svg { width: 100%; height: auto; font: 13px system-ui, sans-serif; } svg text { fill: currentColor; }
+figure { margin: 1.5rem 0; max-width: 45rem; overflow-x: auto; } figcaption { color: var(--quiet); }
+svg { width: 100%; min-width: 34rem; height: auto; font: 13px system-ui, sans-serif; } svg text { fill: currentColor; }
 svg rect { fill: var(--bar); }
 .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem;
            margin-top: 1rem; }
@@ -42,14 +42,14 @@ svg rect { fill: var(--bar); }
 h3 { font-size: 1rem; margin: 0 0 .5rem; overflow-wrap: anywhere; }
 .text { white-space: pre-wrap; overflow-wrap: anywhere; }
 .figures, .role { color: var(--quiet); font-size: .875rem; margin: .6rem 0 0; }
-.error { color: var(--error); }
+.error { color: var(--error); } td.error { text-align: left; }
 """
 
 
 def page(comparison: Comparison) -> str:
     """The whole page."""
     names = [column.entry.label for column in comparison.columns]
-    title = f"{_text(', '.join(names))}: the same prompts"
+    title = f"{_text(' · '.join(names))}: the same prompts"
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
@@ -99,8 +99,8 @@ def _charts(comparison: Comparison) -> str:
         ("Time to the first token (shorter is better)", "s", [(c.entry.label, c.first_token_s) for c in columns]),
     )
     return "".join(
-        f"<figure><figcaption>{escape(title)}</figcaption>{bars(title, unit, [(_plain(n), v) for n, v in values])}"
-        "</figure>\n"
+        f'<figure tabindex="0"><figcaption>{escape(title)}</figcaption>'
+        f"{bars(title, unit, [(_plain(n), v) for n, v in values])}</figure>\n"
         for title, unit, values in charts
     )
 
