@@ -71,8 +71,8 @@ def read(model: Model, probes: Sequence[str] | None = None) -> Reading:
 def reading_differences(a: Reading, b: Reading) -> list[Difference]:
     """The first entry of the vocabulary that differs, and the first text that is read as other tokens."""
     found = []
-    if a.vocabulary is not None and b.vocabulary is not None and a.vocabulary != b.vocabulary:
-        found.append(_entry(a.vocabulary, b.vocabulary))
+    if (entry := _entry(a.vocabulary or (), b.vocabulary or ())) is not None:
+        found.append(entry)
     if a.ids is not None and b.ids is not None and a.ids != b.ids:
         place = next(i for i, (one, other) in enumerate(zip(a.ids, b.ids, strict=True)) if one != other)
         assert a.probes is not None
@@ -99,11 +99,15 @@ def _token(what: str, where: str, a: Sequence[int], b: Sequence[int], own: Readi
     return Difference(what, where, place, a_id, b_id, _spelled(own, a_id), _spelled(other, b_id))
 
 
-def _entry(a: list[str | None], b: list[str | None]) -> Difference:
-    place = _first(a, b)
-    a_text, b_text = ((one[place] or "") if place < len(one) else "" for one in (a, b))
-    a_id, b_id = (place if place < len(one) else None for one in (a, b))
-    return Difference("vocabulary", f"{len(a):,} and {len(b):,} entries", place, a_id, b_id, a_text, b_text)
+def _entry(a: Sequence[str | None], b: Sequence[str | None]) -> Difference | None:
+    """The first id that both spell, and otherwise.
+
+    Control tokens have no text, parts of characters none of their own, and sizes are padded as each backend likes.
+    """
+    for id, (one, other) in enumerate(zip(a, b, strict=False)):
+        if one and other and one != other and "\ufffd" not in one + other:
+            return Difference("vocabulary", f"{len(a):,} and {len(b):,} entries", id, id, id, one, other)
+    return None
 
 
 def _spelled(reading: Reading, id: int | None) -> str:
