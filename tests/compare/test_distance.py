@@ -70,6 +70,8 @@ def test_tokens_without_ids_are_known_by_their_bytes_and_spellings_count_togethe
     served = TokenInfo(-1, " dog", -0.5, (Logprob(-1, " dog", -0.5, b" dog"),), b" dog")
     assert tells_ids(told)
     assert not tells_ids(served)
+    (begun,) = known(TokenInfo(-1, "dog", -0.5, (), b"dog"), by_id=False, begins=True)
+    assert begun in known(told, by_id=False, begins=True)  # the first space of an answer, which some leave out
     row = known(told, by_id=False)
     assert row[b" dog"] == known(served, by_id=False)[b" dog"] == -0.5
     assert row[b"d"] == pytest.approx(-2.0 + math.log(2))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from slmkit.events import TokenInfo
+    from slmkit.events import Logprob, TokenInfo
 
 Key = int | bytes
 Known = Mapping[Key, float]  # token -> natural-log probability
@@ -51,19 +51,25 @@ def tells_ids(token: TokenInfo) -> bool:
     return token.id >= 0 and all(other.id >= 0 for other in token.top)
 
 
-def key_of(token: TokenInfo, by_id: bool) -> Key:
-    """What a token is known by in both models: its id, else its bytes, else its spelling."""
-    return token.id if by_id else token.data or token.text.encode()
+def key_of(token: TokenInfo | Logprob, by_id: bool, begins: bool = False) -> Key:
+    """What a token is known by in both models: its id, else its bytes, else its spelling.
+
+    begins: an answer, whose first space some servers leave out.
+    """
+    if by_id:
+        return token.id
+    data = token.data or token.text.encode()
+    return data.removeprefix(b" ") if begins else data
 
 
-def known(token: TokenInfo, by_id: bool) -> dict[Key, float]:
+def known(token: TokenInfo, by_id: bool, begins: bool = False) -> dict[Key, float]:
     """The log probabilities that come with a token: its rivals', and its own. Ids of one spelling count together."""
     found: dict[Key, float] = {}
     for other in token.top:
-        key = other.id if by_id else other.data or other.text.encode()
+        key = key_of(other, by_id, begins)
         found[key] = _sum(found[key], other.logprob) if key in found else max(FLOOR, other.logprob)
     if token.logprob is not None:
-        found.setdefault(key_of(token, by_id), max(FLOOR, token.logprob))
+        found.setdefault(key_of(token, by_id, begins), max(FLOOR, token.logprob))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -118,13 +118,14 @@ def _distances(a: Seen, b: Seen, by_id: bool, first: FirstDifference | None) -> 
     if a.prompt and [token.id for token in a.prompt] == [token.id for token in b.prompt]:
         found = _all(zip(a.prompt, b.prompt, strict=True), by_id)
     common = len(a.answer) if first is None else first.position + 1
-    return found + _all(zip(a.answer[:common], b.answer[:common], strict=False), by_id)
+    return found + _all(zip(a.answer[:common], b.answer[:common], strict=False), by_id, begin=True)
 
 
-def _all(places: Any, by_id: bool) -> list[Distance]:
+def _all(places: Iterable[tuple[TokenInfo, TokenInfo]], by_id: bool, begin: bool = False) -> list[Distance]:
+    """begin: the first place begins an answer."""
     return [
-        distance(known(one, by_id), known(other, by_id))
-        for one, other in places
+        distance(known(one, by_id, begin and not i), known(other, by_id, begin and not i))
+        for i, (one, other) in enumerate(places)
         if one.top and other.top  # the first token of a prompt has none, nor has an image's
     ]
 
@@ -133,7 +134,7 @@ def _first(a: Seen, b: Seen, by_id: bool) -> FirstDifference | None:
     """None also where one answer goes on from where the other had to stop at its most tokens."""
     if not a.answer or not b.answer:  # a backend that tells no tokens
         return _first_of_texts(a, b)
-    keys = [[key_of(token, by_id) for token in seen.answer] for seen in (a, b)]
+    keys = [[key_of(token, by_id, not i) for i, token in enumerate(seen.answer)] for seen in (a, b)]
     places = (i for i, (one, other) in enumerate(zip(*keys, strict=False)) if one != other)
     place = next(places, min(len(a.answer), len(b.answer)))
     if place == len(a.answer) == len(b.answer):
@@ -143,8 +144,9 @@ def _first(a: Seen, b: Seen, by_id: bool) -> FirstDifference | None:
     one, other = _at(a.answer, place), _at(b.answer, place)
     a_gap = b_gap = None
     if one is not None and other is not None:
-        a_key, b_key = key_of(one, by_id), key_of(other, by_id)
-        a_gap, b_gap = gap(known(one, by_id), a_key, b_key), gap(known(other, by_id), b_key, a_key)
+        a_key, b_key = keys[0][place], keys[1][place]
+        a_gap = gap(known(one, by_id, not place), a_key, b_key)
+        b_gap = gap(known(other, by_id, not place), b_key, a_key)
     return FirstDifference(
         place, one.id if one else -1, other.id if other else -1, one.text if one else "", other.text if other else "",
         a_gap, b_gap,
