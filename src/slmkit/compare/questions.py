@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from slmkit.backends.base import Capabilities
     from slmkit.model import Model
 
-# What a person sees first, then what breaks first: other scripts, code, digits, spaces, control words, empty lines.
+# What a person sees first, then what breaks first: other scripts, code, digits, spaces, empty lines. No control words:
+# backends that take those for control tokens refuse them, which says nothing of their numbers.
 PROMPTS = tuple(
     Case((Message("user", text),), name)
     for name, text in (
@@ -27,7 +28,7 @@ PROMPTS = tuple(
         ("Chinese", "用三句话介绍一下北京。"),
         ("code", "Write a Python function that returns the n-th Fibonacci number."),
         ("German, emoji", "Übersetze ins Englische: „Der Käse schmeckt großartig“ 🧀"),
-        ("spaces", "  Keep   the spaces,\n\n\tthe tab and the word <|end|> as they are.  "),
+        ("spaces", "  Keep   the spaces,\n\n\tthe tab and the lines as they are.  "),
     )
 )
 SWITCH = 4096  # tokens from which on the family's LongRoPE turns by other angles; an answer that crosses it is apart

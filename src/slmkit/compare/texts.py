@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from slmkit.compare.questions import Seen
     from slmkit.model import Model
 
-# Where tokenizers go apart: spaces, lines, digits, accents written in two ways, scripts, joined emoji, control words.
+# Where tokenizers go apart: spaces, lines, digits, accents written in two ways, scripts, joined emoji.
 PROBES = (
     "Hello world", " leading space", "trailing space ", "two  spaces   three", "a\nb\n\nc\r\nd", "\ttab\t\ttabs",
     "1234567890 3.14159 1,000,000", "don't can't I'll", "naïve café ﬁne", "nai\u0308ve cafe\u0301", "Привет, мир!",
     "你好，世界。", "こんにちは世界", "مرحبا بالعالم", "नमस्ते दुनिया",
     "🙂 👩\u200d👩\u200d👧\u200d👦 🇩🇪", "zero\u200bwidth\ufeffmark\u00a0space",
-    "def f(x):\n    return x**2  # ok", "<html><body class=\"a\"></body></html>", "<|end|><|user|><s></s>", "▁ ▁▁word",
+    "def f(x):\n    return x**2  # ok", "<html><body class=\"a\"></body></html>", "▁ ▁▁word",
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "ﷺ \u0000 \x1b[0m",
 )  # fmt: skip
 BATCH = 8  # entries of the vocabulary in one text
