@@ -104,7 +104,7 @@ def finding(name: str, a: Seen, b: Seen) -> Finding:
             found.error = f"{side} failed: {seen.error}"
             return found
     found.answered = True
-    by_id = all(tells_ids(token) for token in (*a.answer, *b.answer))
+    by_id = all(tells_ids(token) for token in (*a.answer, *b.answer) if _is_told(token))
     found.first = _first(a, b, by_id)
     found.distances = _distances(a, b, by_id, found.first)
     return found
@@ -131,11 +131,16 @@ def _all(places: Iterable[tuple[TokenInfo, TokenInfo]], by_id: bool, begin: bool
 
 
 def _first(a: Seen, b: Seen, by_id: bool) -> FirstDifference | None:
-    """None also where one answer goes on from where the other had to stop at its most tokens."""
+    """None also where one answer goes on from where the other had to stop at its most tokens.
+
+    A token that is not told counts as the same: what comes after it shows whether it was.
+    """
     if not a.answer or not b.answer:  # a backend that tells no tokens
         return _first_of_texts(a, b)
     keys = [[key_of(token, by_id, not i) for i, token in enumerate(seen.answer)] for seen in (a, b)]
-    places = (i for i, (one, other) in enumerate(zip(*keys, strict=False)) if one != other)
+    both = ((i, one, other) for i, (one, other) in enumerate(zip(a.answer, b.answer, strict=False)))
+    told = (i for i, one, other in both if _is_told(one) and _is_told(other))
+    places = (i for i in told if keys[0][i] != keys[1][i])
     place = next(places, min(len(a.answer), len(b.answer)))
     if place == len(a.answer) == len(b.answer):
         return None
@@ -151,6 +156,11 @@ def _first(a: Seen, b: Seen, by_id: bool) -> FirstDifference | None:
         place, one.id if one else -1, other.id if other else -1, one.text if one else "", other.text if other else "",
         a_gap, b_gap,
     )  # fmt: skip
+
+
+def _is_told(token: TokenInfo) -> bool:
+    """Whether anything is known of a token; llama.cpp keeps those to itself that are a part of a character."""
+    return token.id >= 0 or bool(token.data or token.text)
 
 
 def _is_real_end(a: Seen, b: Seen) -> bool:

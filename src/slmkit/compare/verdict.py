@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from slmkit.compare.distance import mean
-
 if TYPE_CHECKING:
     from slmkit.compare.findings import Finding
     from slmkit.compare.texts import Difference
@@ -20,14 +18,13 @@ class Tolerances:
     """What is still the same, and what still faithful.
 
     same: most difference of any log probability, nats, of identical backends; servers round what they print.
-    kl: most mean KL of any one question, nats.   agreement: least share of places with the same likeliest token.
+    kl: most mean KL of any one question, nats. Likeliest tokens alone say little: near ties fall either way.
     near_tie: where one backend alone tells log probabilities, or neither scores the other's tokens: how much a model
         may prefer its own token to the other's, nats, for the difference to be one of rounding.
     """
 
     same: float = 1e-4
     kl: float = 0.1
-    agreement: float = 0.85
     near_tie: float = 0.5
 
 
@@ -46,7 +43,6 @@ def judge(
     reasons = [Reason("different", f"{d.what}: {_where(d)}") for d in differences]
     for finding in findings:
         reasons += _of(finding, limits)
-    reasons += _agreement(findings, limits)
     if not any(finding.answered for finding in findings):
         reasons.append(Reason("cannot tell", "no question was answered by both"))
     reasons.sort(key=lambda reason: -VERDICTS.index(reason.verdict))
@@ -97,11 +93,3 @@ def _without_distances(finding: Finding, limits: Tolerances) -> list[Reason]:
         ]
     what = "a near tie" if gaps else "neither tells by how much"
     return [Reason("cannot tell", f"{finding.name}: token {first.position} differs; {what}")]
-
-
-def _agreement(findings: Sequence[Finding], limits: Tolerances) -> list[Reason]:
-    places = [place for finding in findings for place in finding.distances]
-    if not places or (share := mean(float(place.agree) for place in places)) >= limits.agreement:
-        return []
-    why = f"the likeliest token is the same at {share:.1%} of {len(places):,} places, under {limits.agreement:.0%}"
-    return [Reason("different", why)]
