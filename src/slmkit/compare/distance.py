@@ -13,10 +13,21 @@ if TYPE_CHECKING:
     from slmkit.events import Logprob, TokenInfo
 
 Key = int | bytes
-Known = Mapping[Key, float]  # token -> natural-log probability
 
 FLOOR = -50.0  # what a log probability of minus infinity counts as
 LEAST_REST = 1e-9  # a rest of less is the rounding of float32
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a backend tells of one distribution: natural-log probabilities by token.
+
+    least: of its list of likeliest tokens; one that is not told has no more. The token that followed is told too, be it
+    as unlikely as it may.
+    """
+
+    logprobs: Mapping[Key, float]
+    least: float
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ def key_of(token: TokenInfo | Logprob, by_id: bool, begins: bool = False) -> Key
     return data.removeprefix(b" ") if begins else data
 
 
-def known(token: TokenInfo, by_id: bool, begins: bool = False) -> dict[Key, float]:
+def known(token: TokenInfo, by_id: bool, begins: bool = False) -> Known:
     """The log probabilities that come with a token: its rivals', and its own. Ids of one spelling count together."""
     found: dict[Key, float] = {}
     for other in token.top:
@@ -70,13 +81,13 @@ def known(token: TokenInfo, by_id: bool, begins: bool = False) -> dict[Key, floa
         found[key] = _sum(found[key], other.logprob) if key in found else max(FLOOR, other.logprob)
     if token.logprob is not None:
         found.setdefault(key_of(token, by_id, begins), max(FLOOR, token.logprob))
-    return found
+    return Known(found, max(FLOOR, min((other.logprob for other in token.top), default=0.0)))
 
 
 def distance(a: Known, b: Known) -> Distance:
     """Of what is known of p (a) and of q (b), neither of them empty.
 
-    Let S be the tokens known of both, T those known of p alone, m the least probability known of q, and for either
+    Let S be the tokens known of both, T those known of p alone, m the least probability of q's list, and for either
     p_r = 1 - sum_S p_i, q_r likewise. No token of T has more than m in q, or q's list would have it, so T has at most
     c = min(|T| m, q_r) there. With x = min(c, q_r p_T / p_r), where x / q_r = p_T / p_r makes the sum smallest,
 
@@ -86,31 +97,33 @@ def distance(a: Known, b: Known) -> Distance:
     known tokens and one token that stands for all others. Total variation is between
     (sum_S |p_i - q_i| + |p_r - q_r|) / 2 and (sum_S |p_i - q_i| + p_r + q_r) / 2.
     """
-    both = a.keys() & b.keys()
-    p, q = ({key: math.exp(one[key]) for key in one} for one in (a, b))
-    kl = sum(p[key] * (a[key] - b[key]) for key in both)
+    a_log, b_log = a.logprobs, b.logprobs
+    both = a_log.keys() & b_log.keys()
+    p, q = ({key: math.exp(value) for key, value in one.items()} for one in (a_log, b_log))
+    kl = sum(p[key] * (a_log[key] - b_log[key]) for key in both)
     apart = sum(abs(p[key] - q[key]) for key in both)
     p_rest, q_rest = (max(LEAST_REST, 1 - sum(one[key] for key in both)) for one in (p, q))
-    only = [p[key] for key in a.keys() - both]
+    only = [p[key] for key in a_log.keys() - both]
     p_only = min(sum(only), p_rest)
     share = q_rest * p_only / p_rest
-    x = min(share, len(only) * min(q.values())) if only else 0.0
+    x = min(share, len(only) * math.exp(b.least)) if only else 0.0
     kl += _term(p_only, x) + _term(p_rest - p_only, q_rest - x)
-    deltas = [abs(a[key] - b[key]) for key in both]
+    deltas = [abs(a_log[key] - b_log[key]) for key in both]
     return Distance(
         kl=max(0.0, kl),
         tv=min(1.0, (apart + abs(p_rest - q_rest)) / 2),
         tv_most=min(1.0, (apart + p_rest + q_rest) / 2),
         most_delta=max(deltas, default=math.inf),
-        agree=_first(a) == _first(b),
+        agree=_first(a_log) == _first(b_log),
     )
 
 
 def gap(row: Known, own: Key, other: Key) -> Gap | None:
     """Of one model's row, between what it chose and what the other one chose; None where it tells no rivals."""
-    if own not in row or len(row) < 2:
+    told = row.logprobs
+    if own not in told or len(told) < 2:
         return None
-    return Gap(row[own] - row[other]) if other in row else Gap(row[own] - min(row.values()), is_least=True)
+    return Gap(told[own] - told[other]) if other in told else Gap(told[own] - row.least, is_least=True)
 
 
 def mean(values: Iterable[float]) -> float:
@@ -127,5 +140,5 @@ def _sum(a: float, b: float) -> float:
     return max(FLOOR, math.log(math.exp(a) + math.exp(b)))
 
 
-def _first(row: Known) -> Key:
+def _first(row: Mapping[Key, float]) -> Key:
     return max(row, key=lambda key: row[key])
