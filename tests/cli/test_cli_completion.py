@@ -47,7 +47,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 def test_bash_offers_verbs(bash):
     assert set(bash("slm ")) == {*VERBS, "--help", "--version"}
-    assert bash("slm comp") == ["complete", "completion"]
+    assert bash("slm comp") == ["complete", "compare", "completion"]
 
 
 def test_bash_offers_the_flags_of_the_verb(bash):

@@ -44,7 +44,7 @@ def _verb(name: str, about: str) -> Verb:
             flags |= {option: _flag(option, action) for option in action.option_strings}
         elif action.choices is not None:
             words += [str(choice) for choice in action.choices]
-        elif action.dest == "model":
+        elif action.dest in ("model", "models", "a"):
             words += _MODELS
     return Verb(name, about, tuple(flags.values()), tuple(words))
 

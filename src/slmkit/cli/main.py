@@ -32,6 +32,8 @@ VERBS = {
     "export": "write a GGUF file, for llama.cpp and others",
     "train": "make a model by a recipe",
     "bench": "measure speed and memory, beside this machine's limits",
+    "compare": "put the same prompts to several models, and show the answers side by side",
+    "verify": "say whether one backend or quantization is faithful to another",
     "models": "the published family: sizes, languages, memory and predicted speed here",
     "fit": "which model and quantization for this machine and a task, and why",
     "doctor": "check this machine and this installation, and say what to do",

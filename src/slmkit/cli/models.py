@@ -102,12 +102,12 @@ def filled(text: str, first: str = "", rest: str = "  ") -> str:
     return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
-def render(table: Any) -> str:
-    """A rich table as plain text of at most WIDTH columns, without spaces at the ends of lines."""
+def render(table: Any, width: int = WIDTH) -> str:
+    """A rich table as plain text of at most so many columns, without spaces at the ends of lines."""
     from io import StringIO
 
     from rich.console import Console
 
     text = StringIO()  # a console on stdout would add colours, and write to it itself
-    Console(file=text, width=WIDTH, force_terminal=False).print(table)
+    Console(file=text, width=width, force_terminal=False).print(table)
     return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())

@@ -16,6 +16,7 @@ from slmkit.cli.parser import near
 from slmkit.errors import OptionError
 from slmkit.options import LoadOptions, Options, check
 from slmkit.server.settings import ServeOptions
+from slmkit.untrusted import shown
 
 if TYPE_CHECKING:
     import argparse
@@ -50,6 +51,17 @@ def settings(kind: AnyOptions, args: argparse.Namespace) -> list[Setting]:
     refuse_unknown_variables()
     config = read_config()
     return [_setting(f, args, config) for f in fields(kind)]
+
+
+def option_of(kind: AnyOptions, text: str, source: str) -> dict[str, Any]:
+    """The one option that NAME=VALUE sets.   source: what has that text.   Raises OptionError."""
+    name, equals, value = text.partition("=")
+    name = name.strip().removeprefix("--").replace("-", "_")
+    known = {f.name: f for f in fields(kind)}
+    if not equals or name not in known:
+        raise OptionError(f"{source} sets {shown(text)}; it takes NAME=VALUE, of {', '.join(known)}{near(name, known)}")
+    f = known[name]
+    return {name: _checked(f, _parsed(f, _listed(f, value)), f"{name} of {source}", source).value}
 
 
 def refuse_unknown_variables() -> None:

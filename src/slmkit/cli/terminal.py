@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 from contextlib import suppress
 
@@ -49,6 +50,12 @@ def say(message: str) -> None:
     if sys.stderr is not None:  # print would take stdout instead
         with suppress(OSError):
             print(f"slm: {neutral(' '.join(message.splitlines()))}", file=sys.stderr, flush=True)
+
+
+def columns() -> int:
+    """How wide a line may be: that of the terminal, and of one that is common where there is none."""
+    is_shown = sys.stdout is not None and sys.stdout.isatty()
+    return shutil.get_terminal_size((120, 24)).columns if is_shown else 120
 
 
 def is_interactive() -> bool:
