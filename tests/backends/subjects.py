@@ -10,7 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import pytest
+
+import gguf_models
+import phimoe_checkpoint
 import slmkit
+import tiny
 from live_server import running
 from slmkit import Model
 from slmkit.options import LoadOptions
@@ -36,5 +41,53 @@ def ollama(folder: Path) -> Iterator[Model]:
         yield model
 
 
+@contextmanager
+def transformers(folder: Path) -> Iterator[Model]:
+    _require("torch", "transformers")
+    with slmkit.load("transformers:tiny", ctx=512) as model:
+        yield model
+
+
+@contextmanager
+def transformers_phi3(folder: Path) -> Iterator[Model]:
+    """Random weights, with LongRoPE's switch within each answer."""
+    _require("torch", "transformers")
+    with slmkit.load(f"transformers:{tiny.write_model(folder / 'model', 'longrope')}") as model:
+        yield model
+
+
+@contextmanager
+def transformers_phimoe(folder: Path) -> Iterator[Model]:
+    _require("torch", "transformers")
+    with slmkit.load(f"transformers:{phimoe_checkpoint.write_folder(folder / 'model')}") as model:
+        yield model
+
+
+@contextmanager
+def llamacpp(folder: Path) -> Iterator[Model]:
+    _require("xllamacpp")
+    with slmkit.load(f"llamacpp:{gguf_models.export('tiny', folder)}", ctx=512) as model:
+        yield model
+
+
+@contextmanager
+def llamacpp_longrope(folder: Path) -> Iterator[Model]:
+    """Random weights, whose short factors hold in the context that is the default."""
+    _require("xllamacpp")
+    with slmkit.load(f"llamacpp:{gguf_models.export('longrope-short', folder)}") as model:
+        yield model
+
+
+def _require(*packages: str) -> None:
+    for package in packages:
+        pytest.importorskip(package)
+
+
 SUBJECTS: dict[str, Subject] = {"native": native, "ollama": ollama}
-HEAVY: dict[str, Subject] = {}
+HEAVY: dict[str, Subject] = {
+    "transformers": transformers,
+    "transformers-phi3": transformers_phi3,
+    "transformers-phimoe": transformers_phimoe,
+    "llamacpp": llamacpp,
+    "llamacpp-longrope": llamacpp_longrope,
+}
