@@ -59,7 +59,7 @@ def transformers_phi3(folder: Path) -> Iterator[Model]:
 @contextmanager
 def transformers_phimoe(folder: Path) -> Iterator[Model]:
     _require("torch", "transformers")
-    with slmkit.load(f"transformers:{phimoe_checkpoint.write_folder(folder / 'model')}") as model:
+    with slmkit.load(f"transformers:{phimoe_checkpoint.write_folder(folder / 'model')}", ctx=128) as model:
         yield model
 
 
@@ -72,9 +72,9 @@ def llamacpp(folder: Path) -> Iterator[Model]:
 
 @contextmanager
 def llamacpp_longrope(folder: Path) -> Iterator[Model]:
-    """Random weights, whose short factors hold in the context that is the default."""
+    """Random weights, all of whose prompts are turned by the long factors."""
     _require("xllamacpp")
-    with slmkit.load(f"llamacpp:{gguf_models.export('longrope-short', folder)}") as model:
+    with slmkit.load(f"llamacpp:{gguf_models.export('longrope-long', folder)}", ctx=512) as model:
         yield model
 
 

@@ -33,6 +33,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 ASKED = "Tell me a story about a dog."
+_OF_EACH_KIND = ("mha", "gqa", "medium", "longrope", "longrope-4096-yarn", "partial-half", "tied")
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +101,11 @@ def test_texts_are_continued_and_prompts_scored_as_by_our_engine(theirs, ours):
     )
 
 
-@pytest.mark.parametrize("name", ["mha", "gqa", "medium", "longrope", "longrope-4096-su", "partial-half", "tied"])
+@pytest.mark.parametrize("name", _OF_EACH_KIND)
 def test_stored_greedy_ids_of_each_kind_of_phi3_come_out(name, tmp_path):
     """Over LongRoPE's switch too, where the answer begins under the one table and ends under the other."""
     stored = checkpoints.CASES[name]["greedy"]
-    prompt = max((ids for ids, _, _ in checkpoints.prompts(name)), key=len)[: stored["prompt_length"]]
+    prompt = checkpoints.stored(name)["greedy_prompt"]
     with slmkit.load(f"transformers:{tiny.write_model(tmp_path / 'model', name)}") as model:
         request = slmkit.Request(
             ids=tuple(int(i) for i in prompt),
@@ -114,18 +115,32 @@ def test_stored_greedy_ids_of_each_kind_of_phi3_come_out(name, tmp_path):
     assert [token.id for token in answer.choices[0].tokens] == stored["ids"]
 
 
-def test_a_mixture_of_experts_gives_the_stored_logits(tmp_path):
-    with slmkit.load(f"transformers:{phimoe_checkpoint.write_folder(tmp_path / 'model')}") as model:
-        ids, positions, logits = phimoe_checkpoint.prompts()[-1]
+def test_a_mixture_of_experts_gives_the_stored_logits_in_its_original_context(tmp_path):
+    """Beyond it, Transformers 5 has other factors than those of the training; stored are those of 4.46."""
+    folder = phimoe_checkpoint.write_folder(tmp_path / "model")
+    tiny.edit_json(folder / "config.json", torch_dtype="float32")
+    told: list[str] = []
+    ids, positions, logits = next(each for each in phimoe_checkpoint.prompts() if len(each[0]) == 31)
+    with slmkit.load(f"transformers:{folder}", notice=told.append) as model:
+        assert model.context == 32
         request = slmkit.Request(
             ids=tuple(int(i) for i in ids), options=slmkit.Options(max_tokens=1), prompt_logprobs=1
         )
         scored = slmkit.events.collect(model.events(request)).prompt
+    assert told == [
+        "context: 32 of 128 tokens; beyond 32 tokens Transformers turns this model's prompts by the wrong factors"
+    ]
+    checked = 0
     for position, row in zip(positions, logits, strict=True):
         if position + 1 < len(ids):
             shifted = row.astype(np.float64) - row.max()
             expected = (shifted - np.log(np.exp(shifted).sum()))[ids[position + 1]]
             assert scored[position + 1].logprob == pytest.approx(expected, abs=1e-4)
+            checked += 1
+    assert checked > 2
+    with slmkit.load(f"transformers:{folder}", ctx=128, notice=told.append) as model:
+        assert model.context == 128
+    assert told[-1].endswith("which ctx allows")
 
 
 def test_an_answer_is_held_to_a_constraint(theirs):
@@ -200,7 +215,7 @@ def test_a_model_with_code_of_its_own_is_refused(tmp_path):
 
 def test_an_unknown_architecture_is_refused(tmp_path):
     with pytest.raises(UnsupportedModel, match=r"phi99.*pip install -U"):
-        slmkit.load(f"transformers:{tiny.write_model(tmp_path / 'model', model_type='phi99')}")
+        slmkit.load(f"transformers:{tiny.write_model(tmp_path / 'model', model_type='phi99', auto_map=None)}")
 
 
 def test_a_missing_weight_is_no_noise(in_float32, tmp_path):

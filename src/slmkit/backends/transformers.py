@@ -59,7 +59,7 @@ def open_model(
     found = locate(model, offline=bool(options.offline), progress=progress, notice=notice, refuse=refuse)
     if found.named is not None or not found.path.is_dir():
         raise _no_folder(model)
-    return TransformersBackend(f"transformers:{model}", found.path, options)
+    return TransformersBackend(f"transformers:{model}", found.path, options, notice)
 
 
 class TransformersBackend:
@@ -70,7 +70,7 @@ class TransformersBackend:
 
     capabilities = CAPABILITIES
 
-    def __init__(self, name: str, folder: Path, options: LoadOptions) -> None:
+    def __init__(self, name: str, folder: Path, options: LoadOptions, notice: Notice | None = None) -> None:
         from slmkit.engine.defaults import generation_defaults
         from slmkit.text.tokenizer import Tokenizer
         from slmkit.weights.checkpoint import Checkpoint
@@ -91,10 +91,8 @@ class TransformersBackend:
         self._vocab_size = int(self._model.get_output_embeddings().weight.shape[0])
         self._tokenizer.require_fit(self._vocab_size)
         self._stop_ids = _stop_ids(checkpoint, self._vocab_size)
-        self._most = _context(self._model.config, folder)
-        from slmkit.backends.room import context_of
-
-        self.context = context_of(options.ctx, self._most)
+        self._most = _longest(self._model.config, folder)
+        self.context = _context(checkpoint.config, self._most, options.ctx, notice)
         self._facts = _facts(name, folder, self._model, options.quantize) | {
             "context": self.context,
             "model_context": self._most,
@@ -363,6 +361,7 @@ def _load(folder: Path, quantization: Any, threads: int | None) -> Any:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     _require_memory(folder, device, quantization is not None)
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     model, info = transformers.AutoModelForCausalLM.from_pretrained(
         str(folder),
         dtype="auto",
@@ -405,7 +404,25 @@ def _stop_ids(checkpoint: Checkpoint, vocab_size: int) -> frozenset[int]:
     return stop_ids(generation, checkpoint.config, vocab_size)
 
 
-def _context(config: Any, folder: Path) -> int:
+def _context(config: Mapping[str, Any], most: int, asked: int | None, notice: Notice | None) -> int:
+    """The context to run with.
+
+    Of PhiMoE, Transformers 5.23 and 5.24 keep LongRoPE's short factors beyond the original context, where 4.46 took the
+    long ones, as the model was trained; so the original context is the default.
+    """
+    from slmkit.backends.room import context_of
+
+    original = config.get("original_max_position_embeddings")
+    if config.get("model_type") != "phimoe" or not isinstance(original, int) or original >= most:
+        return context_of(asked, most)
+    context = original if asked is None else context_of(asked, most)
+    if notice:
+        wrong = f"beyond {original} tokens Transformers turns this model's prompts by the wrong factors"
+        notice(f"context: {context} of {most} tokens; {wrong}" + (", which ctx allows" if context > original else ""))
+    return context
+
+
+def _longest(config: Any, folder: Path) -> int:
     most = getattr(config, "max_position_embeddings", None)
     if not isinstance(most, int) or most < 1:
         raise UnsupportedModel(f"{folder / 'config.json'} has no max_position_embeddings, the longest context; add it")
