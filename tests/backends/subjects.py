@@ -59,7 +59,9 @@ def transformers_phi3(folder: Path) -> Iterator[Model]:
 @contextmanager
 def transformers_phimoe(folder: Path) -> Iterator[Model]:
     _require("torch", "transformers")
-    with slmkit.load(f"transformers:{phimoe_checkpoint.write_folder(folder / 'model')}", ctx=128) as model:
+    written = phimoe_checkpoint.write_folder(folder / "model")
+    tiny.edit_json(written / "config.json", max_position_embeddings=512)
+    with slmkit.load(f"transformers:{written}", ctx=512) as model:
         yield model
 
 
