@@ -80,6 +80,13 @@ def llamacpp_longrope(folder: Path) -> Iterator[Model]:
         yield model
 
 
+@contextmanager
+def mlx(folder: Path) -> Iterator[Model]:
+    _require("mlx.core", "mlx_lm")
+    with slmkit.load("mlx:tiny", ctx=512) as model:
+        yield model
+
+
 def _require(*packages: str) -> None:
     for package in packages:
         pytest.importorskip(package)
@@ -92,4 +99,5 @@ HEAVY: dict[str, Subject] = {
     "transformers-phimoe": transformers_phimoe,
     "llamacpp": llamacpp,
     "llamacpp-longrope": llamacpp_longrope,
+    "mlx": mlx,
 }

@@ -8,21 +8,91 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slmkit.backends.room import answer_limit
+from slmkit.engine.constrain import Guide, Vocabulary
+from slmkit.engine.job import Task
 from slmkit.engine.sample import SampleJob
 from slmkit.engine.sampling import log_softmax
-from slmkit.errors import DeadlineExceeded
+from slmkit.errors import DeadlineExceeded, OptionError, RequestError
 from slmkit.events import Event, PromptRead
 
 if TYPE_CHECKING:
     from slmkit.backends.answering import Tell
-    from slmkit.engine.job import Task
+    from slmkit.options import Options
+    from slmkit.request import Request
+    from slmkit.text.tokenizer import Tokenizer
 
 F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What a request becomes with one model.
+
+    defaults: how the model is meant to be sampled.   stop_ids: all that end its answers.
+    context, most: the one it was loaded with, and the one it could be.
+    """
+
+    tokenizer: Tokenizer
+    vocab_size: int
+    defaults: Options
+    stop_ids: frozenset[int]
+    context: int
+    most: int
+
+    def task(self, request: Request, ids: Sequence[int], came: float) -> Task:
+        """The request whose prompt has these ids, and which came at a time of time.perf_counter.
+
+        Raises RequestError where it cannot be run.
+        """
+        self._check_ids(ids)
+        options = self._options(request)
+        own = frozenset() if options.ignore_eos else self.stop_ids
+        asked, default = request.options.max_tokens, self.defaults.max_tokens
+        return Task(
+            ids=tuple(ids),
+            options=options,
+            limit=answer_limit(len(ids), asked, default, self.context, self.most),
+            stop_ids=own | frozenset(options.stop_ids or ()),
+            tokenizer=self.tokenizer,
+            continues=request.messages is None,
+            processors=request.processors,
+            scorer=request.scorer,
+            guide=self._guide(request),
+            prompt_logprobs=request.prompt_logprobs,
+            deadline=came + request.deadline_s if request.deadline_s is not None else None,
+        )
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        if not ids:
+            raise RequestError("the prompt is empty; give at least one token to continue")
+        for id in ids:
+            if not 0 <= id < self.vocab_size:
+                raise RequestError(f"token id {id} is none of this model's: 0 to {self.vocab_size - 1}")
+
+    def _options(self, request: Request) -> Options:
+        options = request.options.over(self.defaults)
+        for name, ids in (("logit_bias", options.logit_bias or {}), ("stop_ids", options.stop_ids or ())):
+            for id in ids:
+                if id >= self.vocab_size:
+                    raise OptionError(f"{name} names token {id}; this model's ids end at {self.vocab_size - 1}")
+        return options
+
+    def _guide(self, request: Request) -> Guide | None:
+        if request.constraint is None:
+            return None
+        return self._vocabulary.guide(request.constraint, continues=request.messages is None)
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.tokenizer, self.vocab_size)
 
 
 class _NoCache:

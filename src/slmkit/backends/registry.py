@@ -77,6 +77,7 @@ RUNTIMES = {
             ("xllamacpp",),
             "'slmkit[llamacpp]'",
         ),
+        Runtime("mlx", "slmkit.backends.mlx", "Apple's MLX, by mlx-lm", "here", ("mlx", "mlx-lm"), "'slmkit[mlx]'"),
         Runtime("ollama", "slmkit.backends.ollama", "a server of Ollama's API", "server", variables=("OLLAMA_HOST",)),
     )
 }

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ from slmkit.errors import (
     MissingDependency,
     ModelError,
     NotEnoughMemory,
-    OptionError,
     RequestError,
     RuntimeFailure,
     SlmError,
@@ -31,9 +30,8 @@ from slmkit.untrusted import brief, shown
 
 if TYPE_CHECKING:
     from slmkit.backends.answering import Cancel, Tell
-    from slmkit.engine.constrain import Guide, Vocabulary
     from slmkit.engine.job import Task
-    from slmkit.options import LoadOptions, Options
+    from slmkit.options import LoadOptions
     from slmkit.request import Message, Request
     from slmkit.text.prompt import Prompt
     from slmkit.weights.checkpoint import Checkpoint
@@ -71,6 +69,7 @@ class TransformersBackend:
     capabilities = CAPABILITIES
 
     def __init__(self, name: str, folder: Path, options: LoadOptions, notice: Notice | None = None) -> None:
+        from slmkit.backends.choosing import Asking
         from slmkit.engine.defaults import generation_defaults
         from slmkit.text.tokenizer import Tokenizer
         from slmkit.weights.checkpoint import Checkpoint
@@ -79,8 +78,8 @@ class TransformersBackend:
         checkpoint = Checkpoint.open(folder)
         _refuse(checkpoint, folder)
         quantization = _quantization(options.quantize)
-        self._defaults = generation_defaults(checkpoint.generation_config)
-        if (self._defaults.beams or 1) > 1:
+        defaults = generation_defaults(checkpoint.generation_config)
+        if (defaults.beams or 1) > 1:
             raise UnsupportedModel(f"{folder / 'generation_config.json'} asks for beams; set num_beams to 1 there")
         with _told(folder):
             self._theirs = _tokenizer(folder)
@@ -90,12 +89,13 @@ class TransformersBackend:
             self._model = _load(folder, quantization, options.threads)
         self._vocab_size = int(self._model.get_output_embeddings().weight.shape[0])
         self._tokenizer.require_fit(self._vocab_size)
-        self._stop_ids = _stop_ids(checkpoint, self._vocab_size)
-        self._most = _longest(self._model.config, folder)
-        self.context = _context(checkpoint.config, self._most, options.ctx, notice)
+        most = _longest(self._model.config, folder)
+        self.context = _context(checkpoint.config, most, options.ctx, notice)
+        stop_ids = _stop_ids(checkpoint, self._vocab_size)
+        self._asking = Asking(self._tokenizer, self._vocab_size, defaults, stop_ids, self.context, most)
         self._facts = _facts(name, folder, self._model, options.quantize) | {
             "context": self.context,
-            "model_context": self._most,
+            "model_context": most,
             "vocabulary": self._vocab_size,
         }
         self._turns = Turns()
@@ -104,7 +104,8 @@ class TransformersBackend:
         """Start the request now. Closing the iterator, or dropping it, cancels the request."""
         self._turns.require_open()
         self.capabilities.check(request, self.name)
-        task = self._task(request)
+        came = time.perf_counter()
+        task = self._asking.task(request, self._ids(request), came)
         return self._turns.answer(lambda cancel, tell: self._run(task, cancel, tell))
 
     def describe(self) -> dict[str, Any]:
@@ -134,44 +135,13 @@ class TransformersBackend:
         self._turns.close()
         self._model = None
 
-    def _task(self, request: Request) -> Task:
-        from slmkit.backends.room import answer_limit
-        from slmkit.engine.job import Task
-
-        came = time.perf_counter()
-        ids = self._ids(request)
-        options = self._options(request)
-        own = frozenset() if options.ignore_eos else self._stop_ids
-        return Task(
-            ids=ids,
-            options=options,
-            limit=answer_limit(
-                len(ids), request.options.max_tokens, self._defaults.max_tokens, self.context, self._most
-            ),
-            stop_ids=own | frozenset(options.stop_ids or ()),
-            tokenizer=self._tokenizer,
-            continues=request.messages is None,
-            processors=request.processors,
-            scorer=request.scorer,
-            guide=self._guide(request),
-            prompt_logprobs=request.prompt_logprobs,
-            deadline=came + request.deadline_s if request.deadline_s is not None else None,
-        )
-
     def _ids(self, request: Request) -> tuple[int, ...]:
-        from slmkit.backends.native import check_ids
-
         if request.messages is not None:
             return self.render(request.messages, request.parse_special).ids
         if request.prompt is not None:
             self._refuse_controls(request.prompt, request.parse_special)
-            ids = self.tokenize(request.prompt)
-        else:
-            ids = tuple(request.ids or ())
-            check_ids(ids, self._vocab_size)
-        if not ids:
-            raise RequestError("the prompt is empty; give at least one token to continue")
-        return ids
+            return self.tokenize(request.prompt)
+        return tuple(request.ids or ())
 
     def _text(self, messages: Sequence[Message], parse_special: bool) -> str:
         """What the checkpoint's template makes of a conversation.   Raises RequestError where it drops a message."""
@@ -212,25 +182,6 @@ class TransformersBackend:
         except UnicodeEncodeError:
             raise RequestError("the text has half a surrogate pair, which is not valid Unicode; remove it") from None
         return [int(id) for id in self._theirs(text, add_special_tokens=add_special_tokens)["input_ids"]]
-
-    def _options(self, request: Request) -> Options:
-        options = request.options.over(self._defaults)
-        for name, ids in (("logit_bias", options.logit_bias or {}), ("stop_ids", options.stop_ids or ())):
-            for id in ids:
-                if id >= self._vocab_size:
-                    raise OptionError(f"{name} names token {id}; this model's ids end at {self._vocab_size - 1}")
-        return options
-
-    def _guide(self, request: Request) -> Guide | None:
-        if request.constraint is None:
-            return None
-        return self._vocabulary.guide(request.constraint, continues=request.messages is None)
-
-    @cached_property
-    def _vocabulary(self) -> Vocabulary:
-        from slmkit.engine.constrain import Vocabulary
-
-        return Vocabulary(self._tokenizer, self._vocab_size)
 
     def _run(self, task: Task, cancel: Cancel, tell: Tell) -> None:
         """Answer one task, in its turn and its thread."""
