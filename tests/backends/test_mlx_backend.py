@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import checkpoints
+import phimoe_checkpoint
 import slmkit
 import tiny
 from slmkit.errors import ModelError, OptionError, UnsupportedModel
@@ -54,6 +55,18 @@ def test_the_prompt_is_scored_as_by_our_engine(folder):
             request = slmkit.Request(ids=tuple(range(4, 30)), options=slmkit.Options(max_tokens=1), prompt_logprobs=1)
             scored.append([token.logprob for token in slmkit.events.collect(model.events(request)).prompt[1:]])
     np.testing.assert_allclose(scored[0], scored[1], atol=1e-3)
+
+
+def test_a_mixture_of_experts_is_scored_as_by_our_engine(tmp_path):
+    folder = phimoe_checkpoint.write_folder(tmp_path / "model")
+    tiny.edit_json(folder / "config.json", torch_dtype="float32")
+    ids = next(ids for ids, _, _ in phimoe_checkpoint.prompts() if len(ids) == 31)
+    request = slmkit.Request(ids=tuple(int(i) for i in ids), options=slmkit.Options(max_tokens=1), prompt_logprobs=1)
+    scored = []
+    for name, options in ((f"mlx:{folder}", {}), (str(folder), {"quantize": "none", "cache": "f32"})):
+        with slmkit.load(name, **options) as model:
+            scored.append([token.logprob for token in slmkit.events.collect(model.events(request)).prompt[1:]])
+    np.testing.assert_allclose(scored[0], scored[1], atol=1e-4)  # 2e-6 at most
 
 
 def test_the_default_context_is_where_the_short_factors_are_right(tmp_path):

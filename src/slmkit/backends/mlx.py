@@ -199,8 +199,8 @@ def _context(config: Mapping[str, Any], asked: int | None, notice: Notice | None
     if context > original:
         if notice:
             notice(
-                f"in a context of {context} mlx-lm turns every prompt by LongRoPE's factors for long ones; load it with "
-                f"ctx {original} for prompts and answers up to that length"
+                f"in a context of {context} mlx-lm turns every prompt by LongRoPE's factors for long ones; load it "
+                f"with ctx {original} for prompts and answers up to that length"
             )
         return context, most, {}
     if notice and context < most and asked is None:
