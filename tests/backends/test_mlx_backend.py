@@ -13,6 +13,8 @@ import phimoe_checkpoint
 import slmkit
 import tiny
 from slmkit.errors import ModelError, OptionError, UnsupportedModel
+from slmkit.sources.find import open_source
+from slmkit.weights.quantize import quantize_folder
 
 pytestmark = pytest.mark.runtimes
 pytest.importorskip("mlx.core")
@@ -85,6 +87,22 @@ def test_a_chat_has_the_prompt_of_our_engine():
     with slmkit.load("mlx:tiny") as theirs, slmkit.load("tiny") as ours:
         assert theirs.render(ASKED) == ours.render(ASKED)
         assert theirs.chat(ASKED, max_tokens=20, temperature=0.0).text.startswith("Once")
+
+
+def test_a_folder_that_mlx_lm_quantized_is_run(tmp_path):
+    from mlx_lm import convert
+
+    source = open_source("tiny").path
+    convert(str(source), mlx_path=str(tmp_path / "quantized"), quantize=True, q_bits=8, q_group_size=64)
+    with slmkit.load(f"mlx:{tmp_path / 'quantized'}") as model:
+        assert model.chat(ASKED, max_tokens=20, temperature=0.0).text.startswith("Once")
+
+
+def test_a_folder_that_slmkit_packed_is_refused(tmp_path):
+    source = open_source("tiny")
+    quantize_folder(source.tensors, source.expected, "q8", tmp_path / "packed")
+    with pytest.raises(UnsupportedModel, match="packed by slmkit"):
+        slmkit.load(f"mlx:{tmp_path / 'packed'}")
 
 
 def test_what_it_has_no_model_for_is_refused(tmp_path):

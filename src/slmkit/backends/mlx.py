@@ -37,6 +37,7 @@ def open_model(
     model: str, options: LoadOptions, progress: Progress | None = None, notice: Notice | None = None
 ) -> MLXBackend:
     """A folder, a short name, or owner/name on the hub.   Raises OptionError, ModelNotFound, ModelError."""
+    from slmkit.backends.folders import no_folder, refuse_packed
     from slmkit.backends.registry import take_only
     from slmkit.sources.folder import FolderSource
     from slmkit.weights.locate import locate
@@ -45,9 +46,10 @@ def open_model(
     refuse = partial(_refuse, model)
     found = locate(model, offline=bool(options.offline), progress=progress, notice=notice, refuse=refuse)
     if found.named is not None or not found.path.is_dir():
-        raise _no_folder(model)
+        raise no_folder("mlx", model)
     source = FolderSource(model, found.path)
     _refuse(model, source.raw_config)
+    refuse_packed(source.tensors, "mlx-lm")
     return MLXBackend(f"mlx:{model}", source, options, notice)
 
 
@@ -58,6 +60,7 @@ class MLXBackend:
 
     def __init__(self, name: str, source: FolderSource, options: LoadOptions, notice: Notice | None = None) -> None:
         from slmkit.backends.choosing import Asking
+        from slmkit.backends.folders import ending_ids
 
         self.name, self._source = name, source
         config = source.raw_config
@@ -66,7 +69,9 @@ class MLXBackend:
         self._model = _load(source, changes)
         vocab_size = int(config["vocab_size"])
         source.tokenizer.require_fit(vocab_size)
-        self._asking = Asking(source.tokenizer, vocab_size, source.defaults, source.stop_ids, context, most)
+        self._asking = Asking(
+            source.tokenizer, vocab_size, source.defaults, ending_ids(source.tensors, vocab_size), context, most
+        )
         self._facts = {
             "name": name,
             "path": str(source.path),
@@ -155,19 +160,14 @@ def _rows(logits: Any) -> Iterator[Any]:
     yield from _array(logits)
 
 
-def _no_folder(model: str) -> UnsupportedModel:
-    return UnsupportedModel(
-        f"mlx: runs folders in Hugging Face's layout, and {model} is none; leave the prefix out, or run a GGUF file "
-        "with llamacpp:"
-    )
-
-
 def _refuse(model: str, config: Mapping[str, Any]) -> None:
     """Refuse, by its config.json, what mlx-lm has no model for. Of a GGUF file the hub tells model_type alone."""
     from importlib.util import find_spec
 
+    from slmkit.backends.folders import no_folder
+
     if set(config) == {"model_type"}:
-        raise _no_folder(model)
+        raise no_folder("mlx", model)
     kind = config.get("model_type")
     if config.get("model_file") is not None:
         raise UnsupportedModel(

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from slmkit.options import LoadOptions
     from slmkit.request import Message, Request
     from slmkit.text.prompt import Prompt
-    from slmkit.weights.checkpoint import Checkpoint
     from slmkit.weights.telling import Notice, Progress
 
 _ACCEPTED = ("ctx", "offline", "quantize", "threads")
@@ -49,6 +48,7 @@ def open_model(
     model: str, options: LoadOptions, progress: Progress | None = None, notice: Notice | None = None
 ) -> TransformersBackend:
     """A folder, a short name, or owner/name on the hub.   Raises OptionError, ModelNotFound, ModelError."""
+    from slmkit.backends.folders import no_folder
     from slmkit.backends.registry import take_only
     from slmkit.weights.locate import locate
 
@@ -56,7 +56,7 @@ def open_model(
     refuse = partial(_refuse_config, model)
     found = locate(model, offline=bool(options.offline), progress=progress, notice=notice, refuse=refuse)
     if found.named is not None or not found.path.is_dir():
-        raise _no_folder(model)
+        raise no_folder("transformers", model)
     return TransformersBackend(f"transformers:{model}", found.path, options, notice)
 
 
@@ -70,13 +70,15 @@ class TransformersBackend:
 
     def __init__(self, name: str, folder: Path, options: LoadOptions, notice: Notice | None = None) -> None:
         from slmkit.backends.choosing import Asking
+        from slmkit.backends.folders import ending_ids, refuse_packed
         from slmkit.engine.defaults import generation_defaults
         from slmkit.text.tokenizer import Tokenizer
         from slmkit.weights.checkpoint import Checkpoint
 
         self.name = name
         checkpoint = Checkpoint.open(folder)
-        _refuse(checkpoint, folder)
+        _refuse_config(str(folder), checkpoint.config)
+        refuse_packed(checkpoint, "Transformers")
         quantization = _quantization(options.quantize)
         defaults = generation_defaults(checkpoint.generation_config)
         if (defaults.beams or 1) > 1:
@@ -91,7 +93,7 @@ class TransformersBackend:
         self._tokenizer.require_fit(self._vocab_size)
         most = _longest(self._model.config, folder)
         self.context = _context(checkpoint.config, most, options.ctx, notice)
-        stop_ids = _stop_ids(checkpoint, self._vocab_size)
+        stop_ids = ending_ids(checkpoint, self._vocab_size)
         self._asking = Asking(self._tokenizer, self._vocab_size, defaults, stop_ids, self.context, most)
         self._facts = _facts(name, folder, self._model, options.quantize) | {
             "context": self.context,
@@ -234,20 +236,15 @@ class _Ender:
         return input_ids.new_tensor(self._choosing.done).bool()
 
 
-def _no_folder(model: str) -> UnsupportedModel:
-    return UnsupportedModel(
-        f"transformers: runs folders in Hugging Face's layout, and {model} is none; leave the prefix out, or run a "
-        "GGUF file with llamacpp:"
-    )
-
-
 def _refuse_config(model: str, config: Mapping[str, Any]) -> None:
     """Refuse, by its config.json, a model that Transformers would need more than its own code for.
 
     Of a GGUF file the hub tells model_type alone.
     """
+    from slmkit.backends.folders import no_folder
+
     if set(config) == {"model_type"}:
-        raise _no_folder(model)
+        raise no_folder("transformers", model)
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     kind = config.get("model_type")
@@ -261,19 +258,6 @@ def _refuse_config(model: str, config: Mapping[str, Any]) -> None:
     raise UnsupportedModel(
         f"{model} has model_type {shown(kind)}, which this Transformers does not know; run: pip install -U transformers"
     )
-
-
-def _refuse(checkpoint: Checkpoint, folder: Path) -> None:
-    """Raise UnsupportedModel for what Transformers cannot or must not load."""
-    from slmkit.weights.packed import is_packed
-
-    _refuse_config(str(folder), checkpoint.config)
-
-    if is_packed(checkpoint.metadata):
-        raise UnsupportedModel(
-            f"{folder} was packed by slmkit, which Transformers cannot read; give the folder it was made from, or "
-            "leave the prefix out"
-        )
 
 
 def _quantization(asked: str | None) -> Any:
@@ -342,17 +326,6 @@ def _require_memory(folder: Path, device: str, is_quantized: bool) -> None:
             f"the weights in {folder} take {needed / 1e9:.1f} GB as they are, and {free / 1e9:.1f} GB are free; leave "
             "the prefix out, and slmkit packs them in 4 bits"
         )
-
-
-def _stop_ids(checkpoint: Checkpoint, vocab_size: int) -> frozenset[int]:
-    """The ids that end answers; those that belong to a family of slmkit's only for a model of it."""
-    from slmkit.engine.defaults import stop_ids
-    from slmkit.models.registry import ARCHITECTURES
-
-    generation: Mapping[str, Any] = checkpoint.generation_config
-    if checkpoint.config.get("model_type") not in ARCHITECTURES and generation.get("eos_token_id") is None:
-        generation = {**generation, "eos_token_id": []}
-    return stop_ids(generation, checkpoint.config, vocab_size)
 
 
 def _context(config: Mapping[str, Any], most: int, asked: int | None, notice: Notice | None) -> int:
