@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+import gguf_models
+import phimoe_checkpoint
 import slmkit
+import tiny
 from live_server import running
 from slmkit import Model
 from slmkit.export import export_gguf
@@ -49,9 +52,6 @@ def openai(folder: Path) -> Iterator[Model]:
         yield model
 
 
-SUBJECTS: dict[str, Subject] = {"native": native, "ollama": ollama, "openai": openai}
-
-
 @contextmanager
 def llamacpp_server(folder: Path) -> Iterator[Model]:
     """llama.cpp's own server, as another one of OpenAI's API."""
@@ -67,4 +67,64 @@ def llamacpp_server(folder: Path) -> Iterator[Model]:
     del server  # which ends it
 
 
-HEAVY: dict[str, Subject] = {"llamacpp-server": llamacpp_server}
+@contextmanager
+def transformers(folder: Path) -> Iterator[Model]:
+    _require("torch", "transformers")
+    with slmkit.load("transformers:tiny", ctx=512) as model:
+        yield model
+
+
+@contextmanager
+def transformers_phi3(folder: Path) -> Iterator[Model]:
+    """Random weights, with LongRoPE's switch within each answer."""
+    _require("torch", "transformers")
+    with slmkit.load(f"transformers:{tiny.write_model(folder / 'model', 'longrope')}") as model:
+        yield model
+
+
+@contextmanager
+def transformers_phimoe(folder: Path) -> Iterator[Model]:
+    _require("torch", "transformers")
+    written = phimoe_checkpoint.write_folder(folder / "model")
+    tiny.edit_json(written / "config.json", max_position_embeddings=512)
+    with slmkit.load(f"transformers:{written}", ctx=512) as model:
+        yield model
+
+
+@contextmanager
+def llamacpp(folder: Path) -> Iterator[Model]:
+    _require("xllamacpp")
+    with slmkit.load(f"llamacpp:{gguf_models.export('tiny', folder)}", ctx=512) as model:
+        yield model
+
+
+@contextmanager
+def llamacpp_longrope(folder: Path) -> Iterator[Model]:
+    """Random weights, all of whose prompts are turned by the long factors."""
+    _require("xllamacpp")
+    with slmkit.load(f"llamacpp:{gguf_models.export('longrope-long', folder)}", ctx=512) as model:
+        yield model
+
+
+@contextmanager
+def mlx(folder: Path) -> Iterator[Model]:
+    _require("mlx.core", "mlx_lm")
+    with slmkit.load("mlx:tiny", ctx=512) as model:
+        yield model
+
+
+def _require(*packages: str) -> None:
+    for package in packages:
+        pytest.importorskip(package)
+
+
+SUBJECTS: dict[str, Subject] = {"native": native, "ollama": ollama, "openai": openai}
+HEAVY: dict[str, Subject] = {
+    "transformers": transformers,
+    "transformers-phi3": transformers_phi3,
+    "transformers-phimoe": transformers_phimoe,
+    "llamacpp": llamacpp,
+    "llamacpp-longrope": llamacpp_longrope,
+    "mlx": mlx,
+    "llamacpp-server": llamacpp_server,
+}

@@ -61,6 +61,23 @@ class Runtime:
 RUNTIMES = {
     runtime.prefix: runtime
     for runtime in (
+        Runtime(
+            "transformers",
+            "slmkit.backends.transformers",
+            "Hugging Face Transformers, on the processor or on CUDA",
+            "here",
+            ("torch", "transformers"),
+            "'slmkit[transformers]'",
+        ),
+        Runtime(
+            "llamacpp",
+            "slmkit.backends.llamacpp",
+            "llama.cpp: GGUF files",
+            "here",
+            ("xllamacpp",),
+            "'slmkit[llamacpp]'",
+        ),
+        Runtime("mlx", "slmkit.backends.mlx", "Apple's MLX, by mlx-lm", "here", ("mlx", "mlx-lm"), "'slmkit[mlx]'"),
         Runtime("ollama", "slmkit.backends.ollama", "a server of Ollama's API", "server", variables=("OLLAMA_HOST",)),
         Runtime(
             "openai",

@@ -70,7 +70,7 @@ class ChatTemplate:
         known = recognise(self.source) if isinstance(self.source, str) else self.source
         if known is None:
             return self._render_unknown(messages, controls_in, add_generation_prompt)
-        _require_all(messages, [known.turn(message.role, message.content) is not None for message in messages])
+        require_all(messages, [known.turn(message.role, message.content) is not None for message in messages])
         return _joined(
             known.pieces(
                 messages,
@@ -90,7 +90,7 @@ class ChatTemplate:
         does something else to contents, and it is unknown who wrote what: if the real text holds the same control
         tokens as the marked one, contents brought none in, and the whole can be trusted; if not, it is refused.
         """
-        markers = _markers(messages)
+        markers = markers_for(messages)
         source = self.source
         assert isinstance(source, str)
         contents = [message.content for message in messages]
@@ -98,7 +98,7 @@ class ChatTemplate:
         real, marked = sandbox.render(
             source, [self._variables(messages, texts, add_generation_prompt) for texts in (contents, marked_contents)]
         )
-        _require_all(messages, [marker in marked for marker in markers])
+        require_all(messages, [marker in marked for marker in markers])
         for candidate in (contents, [content.strip() for content in contents]):
             pieces = _put_back(marked, dict(zip(markers, candidate, strict=True)))
             if "".join(piece.text for piece in pieces) == real:
@@ -143,7 +143,7 @@ def _from_config(value: Any) -> str | None:
     )
 
 
-def _require_all(messages: Sequence[Message], are_shown: Sequence[bool]) -> None:
+def require_all(messages: Sequence[Message], are_shown: Sequence[bool]) -> None:
     """Raise RequestError for the first message with a text that the template leaves out."""
     for message, is_shown in zip(messages, are_shown, strict=True):
         if message.content and not is_shown:
@@ -158,7 +158,7 @@ def _require_all(messages: Sequence[Message], are_shown: Sequence[bool]) -> None
             )
 
 
-def _markers(messages: Sequence[Message]) -> list[str]:
+def markers_for(messages: Sequence[Message]) -> list[str]:
     """One text per message that nobody typed, that `trim`, `upper` and `lower` leave alone."""
     typed = "".join(message.content for message in messages)
     while True:
