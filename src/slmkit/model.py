@@ -39,6 +39,7 @@ def load(
     private_urls: bool | None = None,
     prompt_cache: str | None = None,
     prompt_store_mb: int | None = None,
+    device: str | None = None,
     queue: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
     notice: Callable[[str], None] | None = None,
@@ -62,6 +63,7 @@ def load(
         private_urls,
         prompt_cache,
         prompt_store_mb,
+        device,
         queue,
     )
     named = os.fspath(name) if isinstance(name, os.PathLike) else name

@@ -6,11 +6,14 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
+from weakref import WeakSet
 
 from slmkit.errors import RuntimeFailure, SlmError
 from slmkit.events import Event
 
 Item = Event | BaseException | None  # None: the answer has ended; an exception: it has failed
+Tell = Callable[[Event], None]
 
 
 class Cancelled(Exception):
@@ -61,9 +64,22 @@ class Answering(Iterator[Event]):
     """
 
     def __init__(self, make: Callable[[Cancel], Iterator[Event]], turn: threading.Lock | None = None) -> None:
+        self._begin(partial(_make, make), turn)
+
+    @classmethod
+    def of_calls(cls, run: Callable[[Cancel, Tell], None], turn: threading.Lock | None = None) -> Answering:
+        """One whose runtime calls back: `run` tells each event as it comes, and returns when the answer is complete.
+
+        Telling raises Cancelled once nobody wants the answer.
+        """
+        answering = cls.__new__(cls)
+        answering._begin(run, turn)
+        return answering
+
+    def _begin(self, run: Callable[[Cancel, Tell], None], turn: threading.Lock | None) -> None:
         self._cancel, self._ended = Cancel(), False
         self._told: queue.SimpleQueue[Item] = queue.SimpleQueue()
-        args = make, self._cancel, self._told, turn
+        args = run, self._cancel, self._told, turn
         threading.Thread(target=_run, args=args, name="slmkit-answer", daemon=True).start()
 
     def __next__(self) -> Event:
@@ -81,23 +97,61 @@ class Answering(Iterator[Event]):
         self._cancel.set()
         self._told.put(None)  # to whoever waits
 
+    def fail(self, error: SlmError) -> None:
+        """Cancel, and have whoever reads be told why."""
+        self._cancel.set()
+        self._told.put(error)
+
     def __del__(self) -> None:
         self._cancel.set()
 
 
+class Turns:
+    """The answers of a runtime that gives one at a time; the others wait for their turn."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._answers: WeakSet[Answering] = WeakSet()
+        self._is_closed = False
+
+    def require_open(self) -> None:
+        """Raise RuntimeFailure if the model was closed."""
+        if self._is_closed:
+            raise RuntimeFailure("this model was closed; load it again")
+
+    def answer(self, run: Callable[[Cancel, Tell], None]) -> Answering:
+        """One more; `run` is that of Answering.of_calls."""
+        self.require_open()
+        answering = Answering.of_calls(run, self._turn)
+        self._answers.add(answering)
+        return answering
+
+    def close(self) -> None:
+        """End them all and wait until the runtime is at rest; later ones are refused."""
+        self._is_closed = True
+        for answering in tuple(self._answers):
+            answering.fail(RuntimeFailure("the model was closed while it answered; load it again"))
+        with self._turn:
+            pass
+
+
 def _run(
-    make: Callable[[Cancel], Iterator[Event]],
+    run: Callable[[Cancel, Tell], None],
     cancel: Cancel,
     told: queue.SimpleQueue[Item],
     turn: threading.Lock | None,
 ) -> None:
+    def tell(event: Event) -> None:
+        cancel.check()
+        told.put(event)
+
     try:
         if turn is None:
-            return _make(make, cancel, told)
+            return _complete(run, cancel, tell, told)
         while not turn.acquire(timeout=0.1):
             cancel.check()
         try:
-            _make(make, cancel, told)
+            _complete(run, cancel, tell, told)
         finally:
             turn.release()
     except Cancelled:
@@ -110,9 +164,12 @@ def _run(
         told.put(failure)
 
 
-def _make(make: Callable[[Cancel], Iterator[Event]], cancel: Cancel, told: queue.SimpleQueue[Item]) -> None:
+def _complete(run: Callable[[Cancel, Tell], None], cancel: Cancel, tell: Tell, told: queue.SimpleQueue[Item]) -> None:
     cancel.check()
-    for event in make(cancel):
-        cancel.check()
-        told.put(event)
+    run(cancel, tell)
     told.put(None)
+
+
+def _make(make: Callable[[Cancel], Iterator[Event]], cancel: Cancel, tell: Tell) -> None:
+    for event in make(cancel):
+        tell(event)
