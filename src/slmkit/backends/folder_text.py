@@ -95,12 +95,15 @@ class GrowingAnswer:
         allowed = self._request.deadline_s
         if allowed is not None and time.perf_counter() > self._began + allowed:
             raise DeadlineExceeded(
-                f"the deadline passed after {len(self.ids)} tokens of the answer, which is not complete; allow more time "
-                "with deadline_s, or lower max_tokens"
+                f"the deadline passed after {len(self.ids)} tokens of the answer, which is not complete; allow more "
+                "time with deadline_s, or lower max_tokens"
             )
 
-    def take(self, id: int, logits: NDArray[np.float32] | None = None) -> Chunk:
-        """The text that the next token adds.   logits: the model's own (vocab,), where they are to be told."""
+    def take(self, id: int, logits: NDArray[np.float32] | None = None, *, is_complete: bool = False) -> Chunk:
+        """The text that the next token adds.   logits: the model's own (vocab,), where they are to be told.
+
+        is_complete: whether the answer matches its constraint, and nothing could be added.
+        """
         self._first_token = self._first_token or time.perf_counter()
         self.ids.append(id)
         row = None if logits is None else log_softmax(logits)
@@ -109,8 +112,8 @@ class GrowingAnswer:
             self.reason, self._stop = "stop", info.text
             return Chunk(self._rest(), tokens=(info,))
         text = self._stops.push(self._detokenizer.push(id))
-        if len(self.ids) == self._limit:
-            self.reason = "length"
+        if is_complete or len(self.ids) == self._limit:
+            self.reason = "stop" if is_complete else "length"
             text += self._rest()
         if self._stops.matched is not None:
             self.reason, self._stop = "stop", self._stops.matched

@@ -7,49 +7,35 @@ Source: https://onnxruntime.ai/docs/genai/api/python.html
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from slmkit.backends.answering import Answering, Turns
 from slmkit.backends.base import Capabilities
-from slmkit.backends.onnx_folder import DEVICES, OnnxFolder
-from slmkit.errors import (
-    CheckpointError,
-    MissingDependency,
-    NotEnoughMemory,
-    OptionError,
-    RequestError,
-    RuntimeFailure,
-    UnsupportedFeature,
-    UnsupportedModel,
-)
+from slmkit.backends.onnx_folder import OnnxFolder
+from slmkit.backends.onnx_runtime import NO_MEMORY, device_of, genai, opened
+from slmkit.errors import NotEnoughMemory, OptionError, RequestError, RuntimeFailure, UnsupportedFeature
 from slmkit.untrusted import brief, shown
 
 if TYPE_CHECKING:
     from slmkit.backends.answering import Cancel, Tell
     from slmkit.backends.folder_text import FolderText, GrowingAnswer
+    from slmkit.engine.constrain import Guide, Vocabulary
     from slmkit.options import LoadOptions, Options
-    from slmkit.request import Constraint, Message, Request
+    from slmkit.request import Message, Request
     from slmkit.text.prompt import Prompt
     from slmkit.weights.telling import Notice, Progress
 
-TESTED = "0.18"
 CAPABILITIES = Capabilities(
     token_ids=True, logprobs=True, logit_bias=True, processors=True, top_k=True, repetition_penalty=True,
     repetition_window=True, parse_special=True, stop_ids=True, images=True, constraint=True, deadline=True,
 )  # fmt: skip
 MOST_SEED = 2**31 - 1  # its random_seed is an int of 32 bits, and -1 is none
 _ACCEPTED = ("ctx", "threads", "device", "offline", "private_urls")
-_GUIDANCE = {"json": "json_schema", "schema": "json_schema", "regex": "regex", "lark": "lark_grammar"}
-_ABSENT = ("not supported in this build", "interface not available", "not been built with", "Unknown provider name")
-_NO_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate", "out of memory")
 
 
 def open_model(
@@ -62,49 +48,6 @@ def open_model(
     return OnnxBackend(f"onnx:{model}", OnnxFolder.open(model), options, genai(), notice)
 
 
-def genai() -> ModuleType:
-    """The package, of the generation of its API that is spoken here.   Raises MissingDependency."""
-    try:
-        import onnxruntime_genai
-    except ImportError as error:
-        raise MissingDependency(
-            f"onnxruntime-genai is installed and cannot be loaded ({brief(error)}); its CUDA and DirectML builds need "
-            "their libraries, and only one of its builds may be installed: pip install --force-reinstall "
-            "onnxruntime-genai"
-        ) from None
-    require_generation(onnxruntime_genai)
-    return onnxruntime_genai
-
-
-def require_generation(og: Any) -> None:
-    """Raise MissingDependency for a package whose API is older or newer than the one that is spoken here.
-
-    The first one, until 0.5, took the prompt as `params.input_ids` and had `compute_logits` called before each token;
-    since 0.6 a generator has `append_tokens`, and since 0.9 `set_inputs`, which images need.
-    """
-    version = getattr(og, "__version__", "of unknown version")
-    wanted = f'pip install "onnxruntime-genai=={TESTED}.*"'
-    generator = getattr(og, "Generator", None)
-    if hasattr(generator, "compute_logits") or (generator and not hasattr(generator, "append_tokens")):
-        raise MissingDependency(
-            f"onnxruntime-genai {version} has the API from before 0.6 (params.input_ids, compute_logits), and slmkit "
-            f"speaks the one since 0.9; run: {wanted}"
-        )
-    if generator and not hasattr(generator, "set_inputs"):
-        raise MissingDependency(
-            f"onnxruntime-genai {version} has the API of 0.6 to 0.8 (params.set_inputs), and slmkit speaks the one "
-            f"since 0.9; run: {wanted}"
-        )
-    gone = [name for name in ("Config", "Model", "GeneratorParams", "Generator") if not hasattr(og, name)]
-    gone += [f"Generator.{name}" for name in ("generate_next_token", "get_logits", "set_logits", "get_next_tokens")
-             if generator and not hasattr(generator, name)]  # fmt: skip
-    if gone:
-        raise MissingDependency(
-            f"onnxruntime-genai {version} has no {', '.join(gone)}: it is of a newer API than slmkit speaks, which was "
-            f"tested with {TESTED}; run: {wanted}"
-        )
-
-
 class OnnxBackend:
     """One model; its answers take turns."""
 
@@ -115,11 +58,10 @@ class OnnxBackend:
         self.name, self._folder, self._og = name, folder, og
         self.context, note = folder.fitting_context(options.ctx, options.device)
         self._text: FolderText = FolderText(folder.path, folder.family, folder.vocab_size)
-        self._device = _device(options.device)
+        self._device = device_of(options.device)
         folder.require_reader(options.device)
-        self._model: Any = _opened(og, folder, self._device, options)
-        guided = hasattr(og.GeneratorParams, "set_guidance")
-        self.capabilities = replace(CAPABILITIES, images=folder.sees, constraint=guided)
+        self._model: Any = opened(og, folder, self._device, options)
+        self.capabilities = replace(CAPABILITIES, images=folder.sees)
         self._fetching = Fetching(private=bool(options.private_urls), offline=bool(options.offline))
         self._turns = Turns()
         self._facts = {
@@ -165,7 +107,8 @@ class OnnxBackend:
         given = self._seen(request) if has_images else self._text.prompt(request).ids
         if not isinstance(given, _Seen):
             self._limit(len(given), request)  # which shows at once
-        return self._turns.answer(lambda cancel, tell: self._answer(request, given, began, cancel, tell))
+        guide = self._guide(request)
+        return self._turns.answer(lambda cancel, tell: self._answer(request, given, guide, began, cancel, tell))
 
     def close(self) -> None:
         """End what is running and give the model back; later requests are refused."""
@@ -199,14 +142,22 @@ class OnnxBackend:
         for message in messages:
             if not request.parse_special and (controls := controls_in(message.content)):
                 raise RequestError(
-                    f"a message has {shown(controls[0])} in it, which the image processor of ONNX Runtime GenAI reads as "
-                    "a control token; remove it, or say with parse_special that it may act as one"
+                    f"a message has {shown(controls[0])} in it, which the image processor of ONNX Runtime GenAI reads "
+                    "as a control token; remove it, or say with parse_special that it may act as one"
                 )
         pieces = self._text.template.render(messages, controls_in)
         files = [open_picture(image, self._fetching).as_png() for image in images]
         return _Seen("".join(piece.text for piece in pieces), files)
 
-    def _answer(self, request: Request, given: Sequence[int] | _Seen, began: float, cancel: Cancel, tell: Tell) -> None:
+    def _answer(
+        self,
+        request: Request,
+        given: Sequence[int] | _Seen,
+        guide: Guide | None,
+        began: float,
+        cancel: Cancel,
+        tell: Tell,
+    ) -> None:
         """Answer one request, in its turn and its thread."""
         from slmkit.backends.folder_text import GrowingAnswer
         from slmkit.events import Started
@@ -215,10 +166,10 @@ class OnnxBackend:
             inputs = self._processed(given) if isinstance(given, _Seen) else None
             ids = _ids_of(inputs) if inputs is not None else [*given]  # type: ignore[misc]
             limit = self._limit(len(ids), request)
-            shaping = _Shaping(request, ids, self._folder.search)
+            stop_ids = self._folder.stop_ids | {*(request.options.stop_ids or ())}
+            shaping = _Shaping(request, ids, self._folder.search, stop_ids, guide)
             generator = self._generator(request, len(ids) + limit, shaping)
             tell(Started(len(ids)))
-            stop_ids = self._folder.stop_ids | {*(request.options.stop_ids or ())}
             answer = GrowingAnswer(self._text.tokenizer, request, stop_ids, len(ids), limit, began)
             if inputs is not None:
                 generator.set_inputs(inputs)
@@ -232,6 +183,8 @@ class OnnxBackend:
 
     def _next(self, generator: Any, answer: GrowingAnswer, shaping: _Shaping) -> Any:
         """The chunk of the next token."""
+        if shaping.is_complete:  # which shows only now
+            return answer.end("stop")
         if generator.is_done():  # by a rule of its own folder
             return answer.end("length")
         logits = generator.get_logits()[0, -1] if shaping.reads else None
@@ -239,7 +192,21 @@ class OnnxBackend:
         if logits is not None and shaping.writes:
             generator.set_logits(shaping.shaped(logits, answer.ids)[None, None])
         generator.generate_next_token()
-        return answer.take(int(generator.get_next_tokens()[0]), own)
+        id = int(generator.get_next_tokens()[0])
+        shaping.take(id)
+        return answer.take(id, own, is_complete=shaping.is_complete)
+
+    def _guide(self, request: Request) -> Guide | None:
+        """Constraints are held to as everywhere: its own guidance reads fewer grammars, and some of them loosely."""
+        if request.constraint is None:
+            return None
+        return self._vocabulary.guide(request.constraint, continues=request.messages is None)
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        from slmkit.engine.constrain import Vocabulary
+
+        return Vocabulary(self._text.tokenizer, self._folder.vocab_size)
 
     def _generator(self, request: Request, max_length: int, shaping: _Shaping) -> Any:
         params = self._og.GeneratorParams(self._model)
@@ -247,8 +214,6 @@ class OnnxBackend:
         if shaping.writes:
             found["repetition_penalty"] = 1.0  # which was applied with the others, in our order
         params.set_search_options(**found, max_length=max_length, num_beams=1, num_return_sequences=1, batch_size=1)
-        if request.constraint is not None:
-            params.set_guidance(*_guidance(request.constraint))
         return self._og.Generator(self._model, params)
 
     @cached_property
@@ -273,13 +238,23 @@ class _Shaping:
     its search does not have.   tells: whether their log probabilities are reported.
     """
 
-    def __init__(self, request: Request, prompt: Sequence[int], search: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        request: Request,
+        prompt: Sequence[int],
+        search: Mapping[str, Any],
+        stop_ids: Collection[int],
+        guide: Guide | None,
+    ) -> None:
+        """search: the folder's own options."""
         o = request.options
+        self._stop_ids, self._guide = stop_ids, guide
         self._prompt, self._processors = prompt, request.processors
         own = search.get("repetition_penalty", 1.0)
         self._options = replace(o, repetition_penalty=own if o.repetition_penalty is None else o.repetition_penalty)
         self.writes = bool(
-            o.logit_bias
+            guide
+            or o.logit_bias
             or request.processors
             or o.presence_penalty
             or o.frequency_penalty
@@ -293,7 +268,18 @@ class _Shaping:
         from slmkit.engine.sampling import shape_logits
 
         ids = [*self._prompt, *answer]
-        return shape_logits(logits.copy(), ids, len(self._prompt), self._options, self._processors)
+        shaped = shape_logits(logits.copy(), ids, len(self._prompt), self._options, self._processors)
+        return self._guide.masked(shaped, self._stop_ids) if self._guide else shaped
+
+    def take(self, id: int) -> None:
+        """Go on after a token."""
+        if self._guide and id not in self._stop_ids:
+            self._guide.take(id)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer matches its constraint, and nothing could be added."""
+        return self._guide is not None and self._guide.is_complete
 
 
 def search_options(options: Options, vocab_size: int) -> dict[str, Any]:
@@ -314,67 +300,6 @@ def search_options(options: Options, vocab_size: int) -> dict[str, Any]:
     return found
 
 
-def _guidance(constraint: Constraint) -> tuple[str, str]:
-    """The kind and the text of a constraint in its words."""
-    value = {"type": "object"} if constraint.kind == "json" else constraint.value
-    return _GUIDANCE[constraint.kind], value if isinstance(value, str) else json.dumps(value)
-
-
-def _device(asked: str | None) -> str | None:
-    """Its name of a provider, "" for the processor, None for what the folder says.   Raises OptionError."""
-    if asked is None:
-        return None
-    if asked.lower() not in DEVICES:
-        raise OptionError(f"device is {shown(asked)}; onnx: takes one of {', '.join(DEVICES)}")
-    return DEVICES[asked.lower()]
-
-
-def _opened(og: Any, folder: OnnxFolder, device: str | None, options: LoadOptions) -> Any:
-    try:
-        config = og.Config(str(folder.path))
-        if device is not None:
-            config.clear_providers()
-        if device:
-            config.append_provider(device)
-        if options.threads is not None:
-            config.overlay(json.dumps(folder.overlay_of({"intra_op_num_threads": options.threads})))
-        return og.Model(config)
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise _not_opened(og, folder, options.device, error) from None
-
-
-def _not_opened(og: Any, folder: OnnxFolder, device: str | None, error: Exception) -> Exception:
-    text = brief(error)
-    if any(sign in text for sign in _ABSENT):
-        provider = device or next(iter(folder.providers), "a provider")
-        why = "device is" if device else "its genai_config.json asks for"
-        way_out = "" if folder.context_binaries else ", or give device cpu"
-        return MissingDependency(
-            f"{folder.path} cannot be run: {why} {provider}, and onnxruntime-genai {og.__version__} as it is installed "
-            f"here does not have it ({text}); {_cure(provider)}{way_out}"
-        )
-    if any(sign in text for sign in _NO_MEMORY):
-        return NotEnoughMemory(f"{folder.path} does not fit in memory ({text}); take a smaller or a quantized one")
-    if "EPContext" in text:
-        return UnsupportedModel(
-            f"{folder.path} holds binaries compiled for one kind of processor, which are not for this one ({text}); "
-            "take the folder that was made for it"
-        )
-    return CheckpointError(
-        f"{folder.path} cannot be opened by ONNX Runtime GenAI ({text}); build it again with `slm export onnx`, or fetch "
-        "it again"
-    )
-
-
-def _cure(provider: str) -> str:
-    known = {
-        "cuda": "run: pip uninstall onnxruntime-genai, then pip install onnxruntime-genai-cuda",
-        "dml": "run on Windows: pip uninstall onnxruntime-genai, then pip install onnxruntime-genai-directml",
-        "qnn": "it runs on Windows with a Snapdragon processor, where onnxruntime-qnn is installed beside it",
-    }
-    return known.get(provider.lower(), "install a build of ONNX Runtime that has it")
-
-
 @contextmanager
 def _told(name: str) -> Iterator[None]:
     """Turn what its calls raise while they answer into one sentence."""
@@ -382,16 +307,12 @@ def _told(name: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         text = brief(error)
-        if "creating grammar" in text or "guidance" in text.lower():
-            raise RequestError(
-                f"ONNX Runtime GenAI cannot hold an answer to this constraint ({text}); write it in another way"
-            ) from None
         if "ImageDecoder" in text or "image tags" in text:
             raise RequestError(f"ONNX Runtime GenAI cannot read the images ({text}); save them anew") from None
-        if any(sign in text for sign in _NO_MEMORY):
+        if any(sign in text for sign in NO_MEMORY):
             raise NotEnoughMemory(
-                f"ONNX Runtime GenAI found no memory for this answer ({text}); lower max_tokens or ctx, for which it takes "
-                "memory beforehand"
+                f"ONNX Runtime GenAI found no memory for this answer ({text}); lower max_tokens or ctx, for which it "
+                "takes memory beforehand"
             ) from None
         raise RuntimeFailure(f"ONNX Runtime GenAI failed in {name} ({text}); try a smaller request") from error
 

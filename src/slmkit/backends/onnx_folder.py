@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,8 @@ class OnnxFolder:
         path = Path(name).expanduser()
         if not path.is_dir():
             raise ModelNotFound(
-                f"there is no folder {name}; onnx: runs folders with a {CONFIG}: fetch one, or make one with `slm export "
-                "onnx MODEL FOLDER`"
+                f"there is no folder {name}; onnx: runs folders with a {CONFIG}: fetch one, or make one with `slm "
+                "export onnx MODEL FOLDER`"
             )
         if not is_there(path / CONFIG):
             raise ModelNotFound(_without_config(path))
@@ -88,18 +89,17 @@ class OnnxFolder:
         on_processor = device == "cpu" or (device is None and not self.providers)
         if asked is not None or not on_processor or not isinstance(decoder, dict):
             return context, ""
-        sizes = [decoder.get(name) for name in ("num_hidden_layers", "num_key_value_heads", "head_size")]
+        sizes: list[Any] = [decoder.get(name) for name in ("num_hidden_layers", "num_key_value_heads", "head_size")]
         if not all(isinstance(size, int) and size > 0 for size in sizes):
             return context, ""
-        layers, heads, head_size = sizes
-        a_token = 2 * layers * heads * head_size * 4
+        a_token = 2 * prod(sizes) * 4
         weights = sum(file.stat().st_size for file in self.path.iterdir() if ".onnx" in file.name)
         fitting = max(int((free_bytes() - weights) * (1 - RESERVE)) // a_token, 1)
         if fitting >= context:
             return context, ""
         return fitting, (
-            f"the context is {fitting} tokens, of the model's {context}: one token takes {a_token / 1e6:.2f} MB; ctx sets "
-            "another"
+            f"the context is {fitting} tokens, of the model's {context}: one token takes {a_token / 1e6:.2f} MB; ctx "
+            "sets another"
         )
 
     @property
@@ -119,8 +119,8 @@ class OnnxFolder:
             made_for = ", ".join(self.providers) or "another kind of processor"
             what = f"device {device}" if device else "the processor"
             raise UnsupportedModel(
-                f"{shown(binaries[0])} in {self.path} is a context binary, compiled for {made_for}, which {what} cannot "
-                "run; leave device out on a machine that has it, or take the model's folder for this device"
+                f"{shown(binaries[0])} in {self.path} is a context binary, compiled for {made_for}, which {what} "
+                "cannot run; leave device out on a machine that has it, or take the model's folder for this device"
             )
 
     def overlay_of(self, session: Mapping[str, Any]) -> dict[str, Any]:

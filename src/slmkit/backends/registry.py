@@ -32,7 +32,8 @@ class Runtime:
 
     module: has `open_model(model, options, progress, notice) -> Backend` and CAPABILITIES; importing it is quick.
     runs: in this process, on a server of the user's, or in a cloud.
-    packages: what has to be installed for it; `a|b` is one of several that have the same module.   install: what pip is to install.
+    packages: what has to be installed for it; `a|b` is one of several that have the same module.
+    install: what pip is to install.
     variables: where keys and addresses are looked for, the first one that is set wins.
     """
 
@@ -63,13 +64,20 @@ RUNTIMES = {
     runtime.prefix: runtime
     for runtime in (
         Runtime(
-            "onnx", "slmkit.backends.onnx", "ONNX Runtime GenAI: folders with a genai_config.json", "here",
+            "onnx",
+            "slmkit.backends.onnx",
+            "ONNX Runtime GenAI: folders with a genai_config.json",
+            "here",
             ("onnxruntime-genai|onnxruntime-genai-cuda|onnxruntime-genai-directml|onnxruntime-genai-winml",),
             '"slmkit[onnx]"',
         ),
         Runtime(
-            "openvino", "slmkit.backends.openvino", "OpenVINO GenAI: folders with an openvino_model.xml", "here",
-            ("openvino-genai",), '"slmkit[openvino]"',
+            "openvino",
+            "slmkit.backends.openvino",
+            "OpenVINO GenAI: folders with an openvino_model.xml",
+            "here",
+            ("openvino-genai",),
+            '"slmkit[openvino]"',
         ),
         Runtime("ollama", "slmkit.backends.ollama", "a server of Ollama's API", "server", variables=("OLLAMA_HOST",)),
     )
