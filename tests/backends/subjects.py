@@ -10,12 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import pytest
+
 import slmkit
 from live_server import running
 from slmkit import Model
+from slmkit.export_folder import export_folder
 from slmkit.options import LoadOptions
 from slmkit.server.service import Service
 from slmkit.server.settings import ServeOptions
+from slmkit.sources.find import open_source
 
 PROMPT = "Tell me a story about a dog."
 Subject = Callable[[Path], AbstractContextManager[Model]]
@@ -36,5 +40,27 @@ def ollama(folder: Path) -> Iterator[Model]:
         yield model
 
 
+def _exported(format: str, beside: Path) -> Path:
+    """The bundled model as a folder of another runtime, made once for all tests of a run."""
+    out = beside.parent / f"tiny-{format}"
+    if not out.exists():
+        export_folder(open_source("tiny"), out, format, "f32")
+    return out
+
+
+@contextmanager
+def onnx(folder: Path) -> Iterator[Model]:
+    pytest.importorskip("onnxruntime_genai")
+    with slmkit.load(f"onnx:{_exported('onnx', folder)}") as model:
+        yield model
+
+
+@contextmanager
+def openvino(folder: Path) -> Iterator[Model]:
+    pytest.importorskip("openvino_genai")
+    with slmkit.load(f"openvino:{_exported('openvino', folder)}") as model:
+        yield model
+
+
 SUBJECTS: dict[str, Subject] = {"native": native, "ollama": ollama}
-HEAVY: dict[str, Subject] = {}
+HEAVY: dict[str, Subject] = {"onnx": onnx, "openvino": openvino}
