@@ -40,9 +40,9 @@ def ollama(folder: Path) -> Iterator[Model]:
         yield model
 
 
-def _exported(format: str, beside: Path) -> Path:
-    """The bundled model as a folder of another runtime, made once for all tests of a run."""
-    out = beside.parent / f"tiny-{format}"
+def exported(format: str, base: Path) -> Path:
+    """The bundled model as a folder of another runtime, made once for all tests of a run.   base: their folder."""
+    out = base / f"tiny-{format}"
     if not out.exists():
         export_folder(open_source("tiny"), out, format, "f32")
     return out
@@ -51,14 +51,14 @@ def _exported(format: str, beside: Path) -> Path:
 @contextmanager
 def onnx(folder: Path) -> Iterator[Model]:
     pytest.importorskip("onnxruntime_genai")
-    with slmkit.load(f"onnx:{_exported('onnx', folder)}") as model:
+    with slmkit.load(f"onnx:{exported('onnx', folder.parent)}") as model:
         yield model
 
 
 @contextmanager
 def openvino(folder: Path) -> Iterator[Model]:
     pytest.importorskip("openvino_genai")
-    with slmkit.load(f"openvino:{_exported('openvino', folder)}") as model:
+    with slmkit.load(f"openvino:{exported('openvino', folder.parent)}") as model:
         yield model
 
 
