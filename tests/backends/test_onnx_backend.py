@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -234,3 +236,16 @@ def test_images_that_cannot_be_taken_are_one_sentence(seeing, text, options, mat
 def test_capabilities_are_of_the_model(model, seeing):
     a, b = model.backend.capabilities, seeing.backend.capabilities
     assert [f.name for f in fields(a) if getattr(a, f.name) != getattr(b, f.name)] == ["images"]
+
+
+def test_python_ends_in_the_middle_of_an_answer(folder):
+    """Its threads would not survive that: they are ended, and waited for, first."""
+    script = (
+        "import slmkit\n"
+        f"model = slmkit.load({f'onnx:{folder}'!r})\n"
+        "stream = model.stream([slmkit.Message('user', 'Tell me a story.')], max_tokens=900, temperature=0.0)\n"
+        "print(next(stream), flush=True)\n"
+        "raise SystemExit(7)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (7, "Once", "")

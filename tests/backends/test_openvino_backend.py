@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -142,3 +144,16 @@ def test_folders_that_are_none_of_its_are_told_apart(folder, tmp_path):
     (copy / "openvino_model.xml").write_text("nothing")
     with pytest.raises(CheckpointError, match="cannot be opened by OpenVINO GenAI on CPU"):
         slmkit.load(f"openvino:{copy}")
+
+
+def test_python_ends_in_the_middle_of_an_answer(folder):
+    """Its threads would not survive that: they are ended, and waited for, first."""
+    script = (
+        "import slmkit\n"
+        f"model = slmkit.load({f'openvino:{folder}'!r})\n"
+        "stream = model.stream([slmkit.Message('user', 'Tell me a story.')], max_tokens=900, temperature=0.0)\n"
+        "print(next(stream), flush=True)\n"
+        "raise SystemExit(7)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (7, "Once", "")

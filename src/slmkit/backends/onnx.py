@@ -8,6 +8,7 @@ Source: https://onnxruntime.ai/docs/genai/api/python.html
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -64,6 +65,7 @@ class OnnxBackend:
         self.capabilities = replace(CAPABILITIES, images=folder.sees)
         self._fetching = Fetching(private=bool(options.private_urls), offline=bool(options.offline))
         self._turns = Turns()
+        weakref.finalize(self, self._turns.close)  # at the latest when Python ends, which its threads would not survive
         self._facts = {
             "name": name,
             "path": str(folder.path),

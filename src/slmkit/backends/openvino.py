@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,7 @@ class OpenvinoBackend:
         device = (options.device or "cpu").upper()
         self._pipeline: Any = _opened(folder, device, options)
         self._turns = Turns()
+        weakref.finalize(self, self._turns.close)  # at the latest when Python ends, which its threads would not survive
         self._facts = {
             "name": name,
             "path": str(folder),
