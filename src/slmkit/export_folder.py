@@ -1,6 +1,6 @@
 """A model into a folder that another runtime loads, by that runtime's own exporter, in a process of its own.
 
-The exporter gets no network and runs no program code of a checkpoint. The folder appears when it is complete.
+The exporter asks no hub, counts nobody and runs no program code of a checkpoint. The folder appears when it is complete.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _partial(out: Path) -> Iterator[Path]:
 
 def _run(line: list[str], format: str, name: str) -> None:
     """Run Python with that line. What it prints is kept for its last words."""
-    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONUTF8": "1"}
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "PYTHONUTF8": "1"}
     with tempfile.TemporaryFile() as told:
         done = subprocess.run([sys.executable, *line], stdout=told, stderr=told, env={**os.environ, **offline})
         told.seek(0)

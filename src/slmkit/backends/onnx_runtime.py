@@ -29,6 +29,8 @@ def genai() -> ModuleType:
             "onnxruntime-genai"
         ) from None
     require_generation(onnxruntime_genai)
+    # Windows builds tell Microsoft about their use unless they are asked not to.
+    getattr(onnxruntime_genai, "disable_telemetry_events", lambda: None)()
     found: ModuleType = onnxruntime_genai
     return found
 
