@@ -111,7 +111,7 @@ def test_a_model_is_written_ends_as_it_does_here_and_runs(tmp_path, format):
     pytest.importorskip({"onnx": "onnxruntime_genai", "openvino": "openvino_genai"}[format])
     source, out = open_source("tiny"), tmp_path / "out"
     written = export_folder(source, out, format)
-    assert written.n_bytes == sum(file.stat().st_size for file in out.iterdir()) > 3e6
+    assert written.n_bytes == sum(file.stat().st_size for file in out.iterdir()) > 1e6
     assert written.n_files == len([*out.iterdir()])
     assert (out / "LICENSE").read_text() == (source.path / "LICENSE").read_text()
     raw = json.loads((out / FORMATS[format].stops[0]).read_text())

@@ -1,4 +1,4 @@
-"""Answers of runtimes that only run: a thread of each answer's own makes its events, and stops when nobody wants them."""
+"""Answers of runtimes that only run: a thread of each answer's own makes its events, and stops once nobody wants it."""
 
 from __future__ import annotations
 
