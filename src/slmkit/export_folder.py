@@ -1,6 +1,6 @@
 """A model into a folder that another runtime loads, by that runtime's own exporter, in a process of its own.
 
-The exporter asks no hub, counts nobody and runs no program code of a checkpoint. The folder appears when it is complete.
+The exporter asks no hub, counts nobody and runs no program code of a checkpoint. The folder appears once complete.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which backend runs a model's name: our own engine, or what stands before a colon in it.
 
-Only the prefixes listed here, and those that installed packages bring (entry points of the group `slmkit.backends`), are
+Only the prefixes listed here, and those of installed packages (entry points of the group `slmkit.backends`), are
 prefixes: `phi3:mini-128k` and `C:\\models\\x.gguf` are names.
 """
 
