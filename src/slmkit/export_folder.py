@@ -60,7 +60,7 @@ def _openvino(folder: str, out: str, type: str, device: str, spare: str) -> list
 FORMATS = {
     "onnx": Format(
         packages=("onnxruntime-genai", "onnx-ir", "torch", "transformers"),
-        install='"slmkit[onnx-export]"',
+        install="'slmkit[onnx-export]'",
         types={"int4": "int4", "int8": "int8", "f32": "fp32", "f16": "fp16", "bf16": "bf16"},
         devices=("cpu", "cuda", "dml", "webgpu"),
         mark="genai_config.json",
@@ -69,7 +69,7 @@ FORMATS = {
     ),
     "openvino": Format(
         packages=("optimum-intel", "openvino-genai", "torch"),
-        install='"slmkit[openvino-export]"',
+        install="'slmkit[openvino-export]'",
         types={"int8": "int8", "int4": "int4", "f32": "fp32", "f16": "fp16"},
         devices=("cpu",),  # its folders are for any
         mark="openvino_model.xml",

@@ -57,7 +57,7 @@ def own():
         {"top_p": 0.0, "temperature": 1.0},
         {"top_k": 1, "temperature": 1.0},
         {"max_tokens": 300},
-        {"max_tokens": 300, "ignore_eos": True},
+        {"max_tokens": 190, "ignore_eos": True},  # ten tokens past the end of the story
         {"max_tokens": 300, "ignore_eos": True, "stop_ids": [4094]},
     ],
     ids=str,

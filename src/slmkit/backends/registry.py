@@ -69,7 +69,7 @@ RUNTIMES = {
             "ONNX Runtime GenAI: folders with a genai_config.json",
             "here",
             ("onnxruntime-genai|onnxruntime-genai-cuda|onnxruntime-genai-directml|onnxruntime-genai-winml",),
-            '"slmkit[onnx]"',
+            "'slmkit[onnx]'",
         ),
         Runtime(
             "openvino",
@@ -77,7 +77,7 @@ RUNTIMES = {
             "OpenVINO GenAI: folders with an openvino_model.xml",
             "here",
             ("openvino-genai",),
-            '"slmkit[openvino]"',
+            "'slmkit[openvino]'",
         ),
         Runtime("ollama", "slmkit.backends.ollama", "a server of Ollama's API", "server", variables=("OLLAMA_HOST",)),
     )
