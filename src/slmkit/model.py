@@ -39,6 +39,7 @@ def load(
     private_urls: bool | None = None,
     prompt_cache: str | None = None,
     prompt_store_mb: int | None = None,
+    device: str | None = None,
     queue: int | None = None,
     fallback: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -63,6 +64,7 @@ def load(
         private_urls,
         prompt_cache,
         prompt_store_mb,
+        device,
         queue,
         fallback,
     )

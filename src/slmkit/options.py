@@ -127,6 +127,9 @@ class LoadOptions(Checked):
     prompt_store_mb: int | None = option(
         "most megabytes for long system prompts that are kept by themselves for the next run; 0 keeps none, default is "
         "4000", int, 0)  # fmt: skip
+    device: str | None = option(
+        "what another runtime runs the model on, such as cpu, cuda, gpu, npu or qnn; default is what the runtime or "
+        "the model's files say; slmkit's own engine has the processor alone", str)  # fmt: skip
     queue: int | None = option("most requests under way or waiting; one more is refused; default is 256", int, 1)
     fallback: str | None = option(
         "where a server or cloud has the model no longer, or nobody answers: local runs the same model on this "

@@ -19,6 +19,7 @@ import tiny
 from live_server import running
 from slmkit import Model
 from slmkit.export import export_gguf
+from slmkit.export_folder import export_folder
 from slmkit.options import LoadOptions
 from slmkit.server.service import Service
 from slmkit.server.settings import ServeOptions
@@ -49,6 +50,21 @@ def openai(folder: Path) -> Iterator[Model]:
         running(Service(("tiny",), ServeOptions(), LoadOptions(ctx=512))) as url,
         slmkit.load(f"openai:{url}/v1#tiny") as model,
     ):
+        yield model
+
+
+def exported(format: str, base: Path) -> Path:
+    """The bundled model as a folder of another runtime, made once for all tests of a run.   base: their folder."""
+    out = base / f"tiny-{format}"
+    if not out.exists():
+        export_folder(open_source("tiny"), out, format, "f32")
+    return out
+
+
+@contextmanager
+def onnx(folder: Path) -> Iterator[Model]:
+    pytest.importorskip("onnxruntime_genai")
+    with slmkit.load(f"onnx:{exported('onnx', folder.parent)}") as model:
         yield model
 
 
@@ -113,6 +129,13 @@ def mlx(folder: Path) -> Iterator[Model]:
         yield model
 
 
+@contextmanager
+def openvino(folder: Path) -> Iterator[Model]:
+    pytest.importorskip("openvino_genai")
+    with slmkit.load(f"openvino:{exported('openvino', folder.parent)}") as model:
+        yield model
+
+
 def _require(*packages: str) -> None:
     for package in packages:
         pytest.importorskip(package)
@@ -126,5 +149,7 @@ HEAVY: dict[str, Subject] = {
     "llamacpp": llamacpp,
     "llamacpp-longrope": llamacpp_longrope,
     "mlx": mlx,
+    "onnx": onnx,
+    "openvino": openvino,
     "llamacpp-server": llamacpp_server,
 }

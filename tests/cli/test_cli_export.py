@@ -38,7 +38,10 @@ def test_a_file_that_is_there_stays_unless_forced(real_slm, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "match"),
     [
-        (["onnx", "tiny", "out.onnx"], "gguf"),
+        (["tflite", "tiny", "out.tflite"], "gguf"),
+        (["onnx", "tiny", "out", "--type", "q4_0"], "onnx takes one of int4"),
+        (["gguf", "tiny", "out.gguf", "--type", "int4"], "gguf takes one of as-is"),
+        (["gguf", "tiny", "out.gguf", "--device", "cuda"], "leave it out"),
         (["gguf", "tiny", " "], "OUT is empty"),
         (["gguf", "tiny", "out.gguf", "--type", "q9"], "q4_0"),
         (["gguf", "tiny", "no/such/folder/out.gguf"], "no folder"),
@@ -53,7 +56,10 @@ def test_what_cannot_be_written_is_one_line(real_slm, tmp_path, monkeypatch, arg
 
 
 def test_the_choices_of_the_command_line_are_those_of_the_writer():
-    from slmkit import export
+    from slmkit import export, export_folder
     from slmkit.cli import export as verb
 
-    assert tuple(export.TYPES) == verb.TYPES
+    assert verb.TYPES["gguf"] == tuple(export.TYPES)
+    assert {name: tuple(known.types) for name, known in export_folder.FORMATS.items()} == {
+        name: types for name, types in verb.TYPES.items() if name != "gguf"
+    }

@@ -280,6 +280,11 @@ class NativeBackend:
 
 def load(name: str, options: LoadOptions, progress: Progress | None = None, notice: Notice | None = None) -> Loaded:
     """Find, check and open a model; every fault that shows in headers is found before any of its memory is taken."""
+    if options.device not in (None, "cpu"):
+        raise OptionError(
+            f"device is {shown(options.device)}, and slmkit's own engine runs on the processor; leave it out, or name "
+            "a runtime that has it before the model (`slm backends` lists them)"
+        )
     check_prompts(options)
     source = open_source(name, offline=bool(options.offline), progress=progress, notice=notice)
     config, tokenizer = source.config, source.tokenizer

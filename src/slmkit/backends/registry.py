@@ -32,7 +32,8 @@ class Runtime:
 
     module: has `open_model(model, options, progress, notice) -> Backend` and CAPABILITIES; importing it is quick.
     runs: in this process, on a server of the user's, or in a cloud.
-    packages: what has to be installed for it.   install: what pip is to install.
+    packages: what has to be installed for it; `a|b` is one of several that have the same module.
+    install: what pip is to install.
     variables: where keys and addresses are looked for, the first one that is set wins.
     """
 
@@ -55,7 +56,8 @@ class Runtime:
     @property
     def missing(self) -> tuple[str, ...]:
         """Those packages that are not installed."""
-        return tuple(package for package in self.packages if version_of(package) is None)
+        wanted = [package.split("|") for package in self.packages]
+        return tuple(names[0] for names in wanted if not any(map(version_of, names)))
 
 
 RUNTIMES = {
@@ -78,6 +80,22 @@ RUNTIMES = {
             "'slmkit[llamacpp]'",
         ),
         Runtime("mlx", "slmkit.backends.mlx", "Apple's MLX, by mlx-lm", "here", ("mlx", "mlx-lm"), "'slmkit[mlx]'"),
+        Runtime(
+            "onnx",
+            "slmkit.backends.onnx",
+            "ONNX Runtime GenAI: folders with a genai_config.json",
+            "here",
+            ("onnxruntime-genai|onnxruntime-genai-cuda|onnxruntime-genai-directml|onnxruntime-genai-winml",),
+            "'slmkit[onnx]'",
+        ),
+        Runtime(
+            "openvino",
+            "slmkit.backends.openvino",
+            "OpenVINO GenAI: folders with an openvino_model.xml",
+            "here",
+            ("openvino-genai",),
+            "'slmkit[openvino]'",
+        ),
         Runtime("ollama", "slmkit.backends.ollama", "a server of Ollama's API", "server", variables=("OLLAMA_HOST",)),
         Runtime(
             "openai",

@@ -29,7 +29,7 @@ VERBS = {
     "render": "show the exact prompt that a model gets",
     "tokenize": "show the tokens of a text",
     "quantize": "write a packed 8-bit or 4-bit model",
-    "export": "write a GGUF file, for llama.cpp and others",
+    "export": "write a GGUF file, or a folder of another runtime",
     "train": "make a model by a recipe",
     "bench": "measure speed and memory, beside this machine's limits",
     "compare": "put the same prompts to several models, and show the answers side by side",

@@ -112,16 +112,8 @@ class Job:
 
         n_best: how many; where it is not given, as many as the options say.
         """
-        data = self.task.tokenizer.bytes_of
-        if row is None:
-            return TokenInfo(id, self._piece(id), data=data(id))
         n_best = self.task.options.logprobs if n_best is None else n_best
-        best = likeliest(row, n_best).tolist() if n_best else []
-        top = tuple(Logprob(i, self._piece(i), float(row[i]), data(i)) for i in best)
-        return TokenInfo(id, self._piece(id), float(row[id]), top, data(id))
-
-    def _piece(self, id: int) -> str:
-        return self.task.tokenizer.id_to_piece(id) or ""
+        return token_info(self.task.tokenizer, id, row, n_best or 0)
 
     def stamp(self) -> None:
         """Note the time of the first token."""
@@ -161,6 +153,20 @@ class Job:
             stop=sequence.stop,
             score=score,
         )
+
+
+def token_info(tokenizer: Tokenizer, id: int, row: F32 | None, n_best: int) -> TokenInfo:
+    """The token's text and, where a row of log probabilities is given, its own and those of n_best likeliest ones."""
+
+    def piece(id: int) -> str:
+        return tokenizer.id_to_piece(id) or ""
+
+    data = tokenizer.bytes_of
+    if row is None:
+        return TokenInfo(id, piece(id), data=data(id))
+    best = likeliest(row, n_best).tolist() if n_best else []
+    top = tuple(Logprob(i, piece(i), float(row[i]), data(i)) for i in best)
+    return TokenInfo(id, piece(id), float(row[id]), top, data(id))
 
 
 def scored(scorer: Scorer, sequence: Sequence) -> float:

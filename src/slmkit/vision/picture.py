@@ -70,11 +70,15 @@ class Picture:
     def as_file(self) -> bytes:
         """The file that it was opened from; of an image in memory a PNG with the same pixels.   Raises RequestError."""
         if self._data is None:
-            with _decoding(self.name):
-                file = io.BytesIO()
-                upright_rgb(self._reopen(), self.name).save(file, "PNG")
-                self._data = file.getvalue()
+            self._data = self.as_png()
         return self._data
+
+    def as_png(self) -> bytes:
+        """The pixels as they are shown, 8-bit RGB, as a PNG file.   Raises RequestError."""
+        with _decoding(self.name):
+            file = io.BytesIO()
+            upright_rgb(self._reopen(), self.name).save(file, "PNG")
+            return file.getvalue()
 
     def __repr__(self) -> str:
         return f"<Picture {self.name}, {self.width} x {self.height}>"
