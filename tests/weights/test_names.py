@@ -82,7 +82,7 @@ def test_a_bad_reference_is_one_sentence(name: str) -> None:
 
 def test_prefixes_of_other_backends_are_reserved_and_windows_drives_are_not() -> None:
     for name in ("transformers:phi3", "ollama:phi3", "nim:x/y"):
-        with pytest.raises(RequestError, match="this version does not have"):
+        with pytest.raises(RequestError, match="is a model of another runtime"):
             refuse_reserved(name)
     with pytest.raises(RequestError, match="ollama-store:phi3"):
         refuse_reserved("ollama:phi3")

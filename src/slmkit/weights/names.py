@@ -126,13 +126,13 @@ def hub_reference(name: str) -> HubRef | None:
 
 
 def refuse_reserved(name: str) -> None:
-    """Raise RequestError for a name with the prefix of a backend that is not here."""
+    """Raise RequestError for a name with the prefix of another runtime, where a model's own files are looked at."""
     prefix, colon, rest = name.partition(":")
     if colon and prefix in RESERVED and not rest.startswith("\\"):
         hint = f"; for a model in Ollama's own store write ollama-store:{rest}" if prefix == "ollama" else ""
         raise RequestError(
-            f"{shown(name)} asks for the backend {prefix}, which this version does not have; "
-            f"the prefixes of backends to come are {', '.join(RESERVED)}{hint}"
+            f"{shown(name)} is a model of another runtime, and this looks into files of our own engine's models; "
+            f"`slm run` and `slm compare` take it, and `slm backends` says what {prefix}: can do{hint}"
         )
 
 
