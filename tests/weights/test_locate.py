@@ -87,7 +87,7 @@ def test_a_short_name_means_itself_and_another_name_a_path_before_the_hub(
 
 
 @pytest.mark.parametrize("name", ["transformers:phi3", "ollama:phi3.5", "azure:x", "openai:http://host/v1"])
-def test_prefixes_of_backends_to_come_are_refused_by_name(name: str) -> None:
+def test_names_of_other_runtimes_are_refused_where_files_are_looked_at(name: str) -> None:
     with pytest.raises(RequestError, match=rf"says what {name.partition(':')[0]}: can do"):
         locate(name)
 
