@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -14,6 +15,7 @@ import slmkit
 import tiny
 from slmkit import Constraint, Message
 from slmkit.backends.registry import RUNTIMES
+from slmkit.backends.transformers import _require_release
 from slmkit.errors import (
     CheckpointError,
     ContextExceeded,
@@ -252,6 +254,14 @@ def test_quantizing_needs_bitsandbytes(in_float32):
     with slmkit.load(f"transformers:{in_float32}", quantize="q4") as model:
         assert model.describe()["quantization"] == "q4"
         assert model.chat(ASKED, max_tokens=8).text
+
+
+def test_releases_that_answer_wrongly_are_refused():
+    for old in ("4.57.3", "5.0.0", "5.22.1"):
+        with pytest.raises(MissingDependency, match=rf"transformers {re.escape(old)} .*>=5\.23,<6"):
+            _require_release(old)
+    for right in ("5.23.0", "5.24.0.dev0", "6.0"):
+        _require_release(right)
 
 
 def test_options_that_it_lacks_are_refused_by_name():

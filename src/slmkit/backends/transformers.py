@@ -44,15 +44,19 @@ CAPABILITIES = Capabilities(
 )  # fmt: skip
 
 
+_LEAST_RELEASE = 5, 23  # 5.0.0 keeps the cache over LongRoPE's switch, and finds no experts in Phi-3.5-MoE's files
+
+
 def open_model(
     model: str, options: LoadOptions, progress: Progress | None = None, notice: Notice | None = None
 ) -> TransformersBackend:
     """A folder, a short name, or owner/name on the hub.   Raises OptionError, ModelNotFound, ModelError."""
     from slmkit.backends.folders import no_folder
-    from slmkit.backends.registry import take_only
+    from slmkit.backends.registry import take_only, version_of
     from slmkit.weights.locate import locate
 
     take_only(options, _ACCEPTED, "transformers")
+    _require_release(version_of("transformers") or "0.0")
     refuse = partial(_refuse_config, model)
     found = locate(model, offline=bool(options.offline), progress=progress, notice=notice, refuse=refuse)
     if found.named is not None or not found.path.is_dir():
@@ -234,6 +238,16 @@ class _Ender:
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
         return input_ids.new_tensor(self._choosing.done).bool()
+
+
+def _require_release(version: str) -> None:
+    """Raise MissingDependency for one that is known to answer wrongly."""
+    major, minor = (int(part) for part in version.split(".")[:2])
+    if (major, minor) < _LEAST_RELEASE:
+        raise MissingDependency(
+            f"transformers: transformers {version} is installed, which answers wrongly beyond LongRoPE's original "
+            f"context; run: pip install -U 'transformers>={'.'.join(map(str, _LEAST_RELEASE))},<6'"
+        )
 
 
 def _refuse_config(model: str, config: Mapping[str, Any]) -> None:
