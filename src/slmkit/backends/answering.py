@@ -9,11 +9,12 @@ from contextlib import suppress
 from functools import partial
 from weakref import WeakSet
 
-from slmkit.errors import RuntimeFailure, SlmError
+from slmkit.errors import RequestError, RuntimeFailure, SlmError
 from slmkit.events import Event
 
 Item = Event | BaseException | None  # None: the answer has ended; an exception: it has failed
 Tell = Callable[[Event], None]
+_HELD = threading.local()  # `turn`: that of the answer which this thread makes
 
 
 class Cancelled(Exception):
@@ -120,8 +121,10 @@ class Turns:
             raise RuntimeFailure("this model was closed; load it again")
 
     def answer(self, run: Callable[[Cancel, Tell], None]) -> Answering:
-        """One more; `run` is that of Answering.of_calls."""
+        """One more; `run` is that of Answering.of_calls.   Raises RequestError where it would wait for itself."""
         self.require_open()
+        if getattr(_HELD, "turn", None) is self._turn:
+            raise RequestError("a processor or scorer asked its own model, which waits for it; use a second model")
         answering = Answering.of_calls(run, self._turn)
         self._answers.add(answering)
         return answering
@@ -151,6 +154,7 @@ def _run(
         while not turn.acquire(timeout=0.1):
             cancel.check()
         try:
+            _HELD.turn = turn
             _complete(run, cancel, tell, told)
         finally:
             turn.release()
