@@ -83,7 +83,7 @@ def test_experts_are_for_cuda_alone(tmp_path):
 def test_without_the_exporter_the_line_that_installs_it_is_told(folder, tmp_path, format, monkeypatch):
     monkeypatch.setattr("slmkit.export_folder.version_of", lambda package: None)
     with pytest.raises(
-        MissingDependency, match=rf'needs {FORMATS[format].packages[0]} and .*"slmkit\[{format}-export\]"'
+        MissingDependency, match=rf"needs {FORMATS[format].packages[0]} and .*'slmkit\[{format}-export\]'"
     ):
         export_folder(open_source(str(folder)), tmp_path / "out", format)
     assert not [*tmp_path.iterdir()]

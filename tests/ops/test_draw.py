@@ -24,7 +24,7 @@ def kept(logits, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
     order = order[: top_k or len(order)]
     weights = [math.exp((float(logits[i]) - float(logits[order[0]])) / temperature) for i in order]
     p = [w / math.fsum(weights) for w in weights]
-    within = [i for i in range(len(order)) if math.fsum(p[:i]) < top_p or i == 0]
+    within = [i for i in range(len(order)) if top_p >= 1 or math.fsum(p[:i]) < top_p or i == 0]
     within = [i for i in within if p[i] >= min_p * p[0]]
     found = {order[i]: p[i] / math.fsum(p[j] for j in within) for i in within}
     return sorted(found), [found[id] for id in sorted(found)]
