@@ -93,6 +93,7 @@ def test_prefixes_of_other_backends_are_reserved_and_windows_drives_are_not() ->
 @pytest.mark.parametrize(
     ("name", "near"),
     [("Phi3.5", "phi3.5"), ("phi35", "phi3.5"), ("tinny", "tiny"), ("phi3:mini-129k", "phi3:mini-128k"),
+     ("openia:phi3", "openai:phi3"),
      ("Phi-3.5-mini-instruct", "microsoft/Phi-3.5-mini-instruct"), ("microsoft/phi-3-mini-4k-instruc", PUBLISHED[0])],
 )  # fmt: skip
 def test_a_near_miss_gets_the_right_spelling(name: str, near: str) -> None:

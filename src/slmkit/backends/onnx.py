@@ -19,6 +19,7 @@ from slmkit.backends.answering import Answering, Turns
 from slmkit.backends.base import Capabilities
 from slmkit.backends.onnx_folder import OnnxFolder
 from slmkit.backends.onnx_runtime import NO_MEMORY, device_of, genai, opened
+from slmkit.backends.text_at_hand import TextAtHand
 from slmkit.errors import NotEnoughMemory, OptionError, RequestError, RuntimeFailure, UnsupportedFeature
 from slmkit.untrusted import brief, shown
 
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from slmkit.backends.folder_text import FolderText, GrowingAnswer
     from slmkit.engine.constrain import Guide, Vocabulary
     from slmkit.options import LoadOptions, Options
-    from slmkit.request import Message, Request
-    from slmkit.text.prompt import Prompt
+    from slmkit.request import Request
     from slmkit.weights.telling import Notice, Progress
 
 CAPABILITIES = Capabilities(
@@ -49,7 +49,7 @@ def open_model(
     return OnnxBackend(f"onnx:{model}", OnnxFolder.open(model), options, genai(), notice)
 
 
-class OnnxBackend:
+class OnnxBackend(TextAtHand):
     """One model; its answers take turns."""
 
     def __init__(self, name: str, folder: OnnxFolder, options: LoadOptions, og: Any, notice: Notice | None) -> None:
@@ -79,25 +79,6 @@ class OnnxBackend:
         }
         if note and notice:
             notice(note)
-
-    def describe(self) -> dict[str, Any]:
-        """What the folder and the runtime say of it."""
-        return dict(self._facts)
-
-    def render(self, messages: Sequence[Message], parse_special: bool = False) -> Prompt:
-        """The exact prompt of a conversation without images: text and ids."""
-        return self._text.render(messages, parse_special)
-
-    def tokenize(self, text: str) -> tuple[int, ...]:
-        """The ids of a text to continue, with what the model's files put before one."""
-        from slmkit.text.prompt import text_prompt
-
-        return text_prompt(text, self._text.tokenizer).ids
-
-    def detokenize(self, ids: Sequence[int]) -> str:
-        """The text of ids; control tokens have none.   Raises RequestError for ids that are none of the model's."""
-        self._text.require_ids("ids", ids)
-        return self._text.tokenizer.decode(ids)
 
     def generate(self, request: Request) -> Answering:
         """Start the request now. Closing the iterator, or dropping it, cancels the request between two tokens."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from slmkit.backends.answering import Answering, Turns
 from slmkit.backends.base import Capabilities
+from slmkit.backends.text_at_hand import TextAtHand
 from slmkit.errors import (
     CheckpointError,
     MissingDependency,
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
     from slmkit.backends.answering import Cancel, Tell
     from slmkit.backends.folder_text import FolderText, GrowingAnswer
     from slmkit.options import LoadOptions
-    from slmkit.request import Message, Request
-    from slmkit.text.prompt import Prompt
+    from slmkit.request import Request
     from slmkit.weights.telling import Notice, Progress
 
 CAPABILITIES = Capabilities(
@@ -61,7 +61,7 @@ def open_model(
     return OpenvinoBackend(f"openvino:{model}", folder, options)
 
 
-class OpenvinoBackend:
+class OpenvinoBackend(TextAtHand):
     """One model; its answers take turns."""
 
     capabilities = CAPABILITIES
@@ -89,25 +89,6 @@ class OpenvinoBackend:
             "model_context": self._most,
             "vocabulary": vocab_size,
         }
-
-    def describe(self) -> dict[str, Any]:
-        """What the folder and the runtime say of it."""
-        return dict(self._facts)
-
-    def render(self, messages: Sequence[Message], parse_special: bool = False) -> Prompt:
-        """The exact prompt of a conversation: text and ids."""
-        return self._text.render(messages, parse_special)
-
-    def tokenize(self, text: str) -> tuple[int, ...]:
-        """The ids of a text to continue, with what the model's files put before one."""
-        from slmkit.text.prompt import text_prompt
-
-        return text_prompt(text, self._text.tokenizer).ids
-
-    def detokenize(self, ids: Sequence[int]) -> str:
-        """The text of ids; control tokens have none.   Raises RequestError for ids that are none of the model's."""
-        self._text.require_ids("ids", ids)
-        return self._text.tokenizer.decode(ids)
 
     def generate(self, request: Request) -> Answering:
         """Start the request now. Closing the iterator, or dropping it, cancels the request between two tokens."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Literal
 
@@ -182,13 +181,6 @@ def take_only(options: LoadOptions, accepted: Collection[str], prefix: str) -> N
         if value is not None and name not in accepted:
             takes = f"it takes {', '.join(sorted(accepted))}" if accepted else "it takes none"
             raise OptionError(f"{prefix}: does not have the option {name}; {takes}")
-
-
-def near_prefix(name: str) -> str:
-    """A hint for a name that begins like a prefix, and is none."""
-    begin = _PREFIX.match(name)
-    close = get_close_matches(begin[1], runtimes(), 1) if begin else []
-    return f"; is the prefix {close[0]}: meant?" if close else ""
 
 
 def _package(point: metadata.EntryPoint) -> str:

@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from slmkit.bench.measure import bench
+    from slmkit.weights.names import refuse_reserved
 
+    refuse_reserved(args.model)
     # a prompt that is not read cannot be measured, whatever the config file says
     load_options = replace(effective(LoadOptions, args), prompt_cache=None, prompt_store_mb=0)
     result = bench(

@@ -138,6 +138,9 @@ def refuse_reserved(name: str) -> None:
 
 def suggestion(name: str) -> str:
     """`did you mean ...?` for a name near one that is known, or ""."""
+    prefix, colon, rest = name.partition(":")
+    if colon and (near := get_close_matches(prefix, RESERVED, 1, cutoff=0.75)):
+        return f"did you mean {near[0]}:{rest}?"
     word = name.lower().strip("/").partition("@")[0]
     ids = {id.lower(): id for id in PUBLISHED} | {id.lower().partition("/")[2]: id for id in PUBLISHED}
     known = {short: short for short in (BUNDLED, *SHORT_NAMES)} | ids
