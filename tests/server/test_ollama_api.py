@@ -307,7 +307,7 @@ def test_creating_tells_of_its_steps(client):
         ({"model": "Phi3.5", "from": "tiny"}, 400, ["Phi3.5", "another name"]),
         ({"model": "microsoft/phi-3.5-mini-instruct", "from": "tiny"}, 400, ["another name"]),
         ({"model": "Ollama-Store:x", "from": "tiny"}, 400, ["Ollama's own store"]),
-        ({"model": "OLLAMA:x", "from": "tiny"}, 400, ["backend ollama"]),
+        ({"model": "OLLAMA:x", "from": "tiny"}, 400, ["another runtime", "ollama:"]),
         ({"model": "x"}, 400, ["from", "files"]),
         ({"model": "x", "from": "tiny", "quantize": "q4_0"}, 400, ["quantize"]),
         ({"model": "x", "from": "tiny", "template": "{{ if 1 }}{{ .Foo }}"}, 400, ["TEMPLATE"]),

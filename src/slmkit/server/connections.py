@@ -17,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from slmkit.server.faults import Fault, openai_body, reply
 from slmkit.server.replies import dumps
+from slmkit.server.sending import Sending
 
 
 class Connection(H11Protocol):
@@ -38,7 +39,7 @@ class Connection(H11Protocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(Sending(transport, self.loop))  # type: ignore[arg-type]
         self._await_head()
         if len(self.connections) <= self.most:
             return
