@@ -95,7 +95,7 @@ def test_what_cannot_be_run_is_fetched_only_by_force(real_slm, server):
         (["./folder"], 3, ["there is no file or folder './folder'"]),
         (["ollama-store:"], 2, ["has no name behind it"]),
         (["ollama-store:phi3.5"], 2, ["ollama pull phi3.5"]),
-        (["ollama:phi3"], 2, ["the backend ollama"]),
+        (["ollama:phi3"], 2, ["another runtime", "ollama:"]),
         (["phi3.5@v1", "--revision", "v2"], 2, ["leave out --revision"]),
         (["owner/gguf:Q5_0"], 3, ["has no 'Q5_0'", "Q8_0 (1.0 MB)"]),
         (["owner/nothing"], 3, ["no repository owner/nothing"]),
