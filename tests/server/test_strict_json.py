@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
+from pydantic import ValidationError
 
+from slmkit.server.anthropic import schema as anthropic
 from slmkit.server.bodies import parse
+from slmkit.server.ollama.schema import ChatBody
+from slmkit.server.openai.responses_schema import Respond
+from slmkit.server.openai.schema import Chat, Completion, Embedding
 
 BODIES = {
     "a number that JSON has not": (b'{"model": "tiny", "temperature": NaN}', "NaN"),
@@ -39,26 +42,25 @@ def test_a_body_that_is_no_strict_json_is_400_at_every_endpoint(http, kind):
 
 
 ONE_FAULT_EACH = [
-    ("/v1/chat/completions", "messages", "{}"),
-    ("/v1/completions", "prompt", "{}"),
-    ("/v1/embeddings", "input", "[{}]"),
-    ("/v1/responses", "input", "1"),
-    ("/v1/messages", "messages", '{"role": "user", "content": [{}]}'),
-    ("/api/chat", "messages", "{}"),
+    ("/v1/chat/completions", Chat, "messages", "{}"),
+    ("/v1/completions", Completion, "prompt", "{}"),
+    ("/v1/embeddings", Embedding, "input", "[{}]"),
+    ("/v1/responses", Respond, "input", "1"),
+    ("/v1/messages", anthropic.Body, "messages", '{"role": "user", "content": [{}]}'),
+    ("/api/chat", ChatBody, "messages", "{}"),
 ]
 
 
-@pytest.mark.parametrize(("path", "field", "value"), ONE_FAULT_EACH)
-def test_a_list_of_faults_is_read_up_to_the_first(http, path, field, value):
+@pytest.mark.parametrize(("path", "schema", "field", "value"), ONE_FAULT_EACH)
+def test_a_list_of_faults_is_read_up_to_the_first(http, path, schema, field, value):
     """Each was looked for and described: 300 KB of them kept the server from everything else for ten seconds."""
     body = f'{{"model": "tiny", "{field}": [{",".join([value] * 60_000)}]}}'
-    began = time.process_time()  # the server runs in this process
-    parse(body.encode())
-    parsed = time.process_time()
     reply = http.post(path, content=body, headers={"Content-Type": "application/json"})
     assert reply.status_code == 400
     assert f"{field}.0" in message_of(reply)
-    assert time.process_time() - parsed < 0.3 + 3 * (parsed - began)  # 0.1 s, and 0.7 to 6 s before
+    with pytest.raises(ValidationError) as refused:
+        schema.model_validate(parse(body.encode()))
+    assert refused.value.error_count() <= 10  # one of each form that the field can have, not one of each value
 
 
 def test_a_body_of_more_values_than_are_read_is_400_and_a_text_with_as_many_commas_is_not(http):
