@@ -102,7 +102,7 @@ def counting():
         {"processors": counting},
         {"processors": counting, "temperature": 1.0, "seed": 6},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_an_answer_is_the_same_whatever_is_asked(given):
     assert same(given) > 0
